@@ -1,0 +1,52 @@
+# Everything a developer or a newcomer runs. `make` alone prepares .venv; nothing else needs to be installed first
+# but Python 3.11 and make (the lab's own packages are installed by the lab, with apt).
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Where a CPU-only torch comes from, for `make gpu-test` on machines without a wheel of their own.
+TORCH_INDEX ?=
+
+.DEFAULT_GOAL := $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	scripts/make-venv "$(PYTHON)" "$(VENV)"
+	touch $@
+
+.PHONY: check
+check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/generate.py --check
+	$(BIN)/yamllint --strict .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
+	$(BIN)/pytest -q tests/unit
+
+.PHONY: test
+test: check ## everything a change must pass, lab tests included
+	$(BIN)/pytest -q tests/integration tests/lab
+
+.PHONY: demo
+demo: $(VENV)/ready ## build the rehearsal fleet, deploy it, show it
+	scripts/demo
+
+.PHONY: clean-lab
+clean-lab: $(VENV)/ready ## remove the rehearsal fleet and everything built for it
+	$(BIN)/celium-ops lab down --images --yes
+
+.PHONY: generate
+generate: $(VENV)/ready ## write what follows from the roles' contracts
+	$(BIN)/python scripts/generate.py
+
+.PHONY: lock
+lock: ## write constraints.txt anew: the newest versions that fit together
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	scripts/lock $(BIN)/pip > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+.PHONY: help
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14

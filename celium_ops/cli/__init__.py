@@ -1,0 +1,1 @@
+"""What the operator types: parse, call one workflow, show the answer."""

@@ -1,0 +1,44 @@
+"""``celium-ops deploy``: bring the fleet to what the inventory says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from celium_ops.base.errors import Exit
+from celium_ops.cli.options import Settings
+
+
+def deploy(
+    settings: Settings,
+    limit: Annotated[
+        str | None, typer.Option("--limit", "-l", help="Only these hosts: names, groups, patterns, comma separated.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 when something would change.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what changes inside files; secrets stay hidden.")] = False,
+) -> None:
+    """Provision and deploy every host of the inventory, then register the executors at their miners.
+
+    Examples:
+      celium-ops deploy -i inventory/fleet.yml
+      celium-ops deploy --limit gpu-4
+      celium-ops deploy --limit executors --check --diff
+    """
+    from celium_ops.cli import views
+    from celium_ops.cli.progress import Progress
+    from celium_ops.workflows.deploy import Wish
+    from celium_ops.workflows.deploy import deploy as run_deploy
+
+    wish = Wish(settings.inventory, limit, check, diff)
+    with Progress() as progress:
+        deployment = run_deploy(wish, progress.start, progress.update)
+    if settings.json:
+        hosts = [host.to_json() for host in deployment.hosts]
+        views.print_json(settings, {"ok": deployment.ok, "run": deployment.run, "hosts": hosts})
+    else:
+        views.show_deployment(deployment, check)
+    if not deployment.ok:
+        raise typer.Exit(Exit.FAILED)
+    if check and deployment.changed:
+        raise typer.Exit(Exit.PENDING)

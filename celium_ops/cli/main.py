@@ -1,0 +1,54 @@
+"""The ``celium-ops`` program: its command groups, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from celium_ops import __version__
+from celium_ops.cli import deploy, inventory, lab, status
+from celium_ops.cli.options import InventoryOption, JsonOption, VerboseOption, YesOption, command, remember
+
+app = typer.Typer(
+    name="celium-ops",
+    help="Provision and operate a fleet of the Celium (Lium) GPU compute subnet from one Ansible inventory.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lab.app, name="lab")
+app.add_typer(inventory.app, name="inventory")
+command(app, "deploy")(deploy.deploy)
+command(app, "status")(status.status)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"celium-ops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def shared(
+    context: typer.Context,
+    inventory: InventoryOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    yes: YesOption = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the shared options given before the command."""
+    remember(context, inventory, json, verbose, yes)
+
+
+def main() -> None:
+    """Run the program; the process ends with the exit code of the contract."""
+    app(prog_name="celium-ops")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The options every command knows, before or after its name, and what happens to its errors.
+
+A command is a function whose first parameter is the ``Settings``; ``@command(app, "name")`` adds the shared options,
+shows a ``CeliumError`` the way the contract says, and turns it into the exit code.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from celium_ops.base.errors import CeliumError, Exit
+
+DEFAULT_INVENTORY = Path("inventory/fleet.yml")
+
+
+@dataclass
+class Settings:
+    """What the shared options say; an option given before or after the command counts the same."""
+
+    inventory_option: Path | None = None
+    json: bool = False
+    verbose: bool = False
+    yes: bool = False
+    schema: str = "celium-ops/error/1"
+
+    @property
+    def inventory(self) -> Path:
+        """Return the inventory: ``-i``, else ``$CELIUM_OPS_INVENTORY``, else ``inventory/fleet.yml``."""
+        from_environment = os.environ.get("CELIUM_OPS_INVENTORY")
+        return self.inventory_option or (Path(from_environment) if from_environment else DEFAULT_INVENTORY)
+
+
+InventoryOption = Annotated[
+    Path | None,
+    typer.Option("--inventory", "-i", help="Ansible inventory of the fleet  [default: $CELIUM_OPS_INVENTORY]"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show more, tracebacks included.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Answer yes where a destructive command asks.")]
+
+
+def remember(
+    context: typer.Context,
+    inventory: InventoryOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    yes: YesOption = False,
+) -> Settings:
+    """Add the given options to the ``Settings`` that all levels of the command line share."""
+    settings = context.ensure_object(Settings)
+    settings.inventory_option = inventory or settings.inventory_option
+    settings.json = settings.json or json
+    settings.verbose = settings.verbose or verbose
+    settings.yes = settings.yes or yes
+    return settings
+
+
+_SHARED = list(inspect.signature(remember, eval_str=True).parameters.values())
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command that also takes the shared options."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+        @functools.wraps(function)
+        def wrapper(context: typer.Context, **values: Any) -> None:
+            settings = remember(context, **{option.name: values.pop(option.name) for option in _SHARED[1:]})
+            # "celium-ops lab status" answers with the schema celium-ops/lab-status/1.
+            settings.schema = f"celium-ops/{'-'.join(context.command_path.split()[1:])}/1"
+            try:
+                function(settings, **values)
+            except CeliumError as error:
+                _show_and_exit(error, settings)
+            except KeyboardInterrupt:
+                typer.echo("Interrupted. The same command finishes the job.", err=True)
+                raise typer.Exit(Exit.INTERRUPTED) from None
+
+        parameters = [_SHARED[0], *own, *_SHARED[1:]]
+        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+        )
+        app.command(name)(wrapper)
+        return function
+
+    return register
+
+
+def _show_and_exit(error: CeliumError, settings: Settings) -> NoReturn:
+    from celium_ops.cli.views import show_error
+
+    if settings.verbose:
+        traceback.print_exception(error)
+    show_error(error, settings)
+    raise typer.Exit(error.exit_code) from None

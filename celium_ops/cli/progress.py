@@ -1,0 +1,77 @@
+"""Live progress of a run on stderr: a table that moves on a terminal, a line for each turn of events elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from celium_ops.cli.views import STYLES, err
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+    from celium_ops.fleet.model import Host
+    from celium_ops.runner.recap import HostRecap
+
+REFRESH = 4.0
+"""Redraws a second; each costs a few milliseconds of the controller's CPU."""
+
+
+class Progress:
+    """Shows what each host is doing while a playbook runs."""
+
+    def __init__(self) -> None:
+        self.console = err()
+        self.hosts: dict[str, HostRecap | None] = {}
+        self.phases: dict[str, str] = {}
+        self.live: Live | None = None
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.update(self._table(), refresh=True)
+            self.live.stop()
+
+    def start(self, hosts: list[Host]) -> None:
+        """Begin with the selected hosts."""
+        self.hosts = dict.fromkeys((host.name for host in hosts), None)
+        if self.console.is_terminal:
+            from rich.live import Live
+
+            self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=REFRESH)
+            self.live.start()
+        else:
+            self.console.print(f"{len(hosts)} hosts: {', '.join(self.hosts)}")
+
+    def update(self, host: HostRecap) -> None:
+        """Take one step of one host."""
+        self.hosts[host.name] = host
+        if self.live:
+            return
+        # "celium.ops.common : Stack | ..." belongs to the phase before the bar; one line for each is enough for a log.
+        phase = "unreachable" if host.result == "unreachable" else host.task.split(" | ")[0]
+        if self.phases.get(host.name) != phase:
+            self.phases[host.name] = phase
+            self.console.print(f"{time.monotonic() - self.began:6.1f} s  {host.name}: {phase}", markup=False)
+
+    def _table(self) -> Table:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, host in self.hosts.items():
+            if host is None:
+                table.add_row("[dim]·[/]", name, "", "", "[dim]waiting[/]")
+                continue
+            mark = STYLES.get(host.result or "", "[cyan]▸[/]")
+            counts = f"{host.done} done", f"[yellow]{host.changed} changed[/]" if host.changed else ""
+            table.add_row(mark, name, *counts, escape(host.error or host.task).splitlines()[0])
+        table.caption = f"{time.monotonic() - self.began:.0f} s"
+        return table

@@ -1,0 +1,122 @@
+"""How answers look: tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from celium_ops.base.errors import CeliumError
+    from celium_ops.cli.options import Settings
+    from celium_ops.fleet.inventory import Finding
+    from celium_ops.fleet.model import Fleet
+    from celium_ops.workflows.deploy import Deployment
+    from celium_ops.workflows.status import HostStatus
+
+STYLES = {
+    "ok": "[green]✓[/]",
+    "failed": "[red]✗[/]",
+    "unreachable": "[red]?[/]",
+    "skipped": "[yellow]-[/]",
+}
+
+
+def out() -> Console:
+    """Return the console for answers (stdout)."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console for progress and errors (stderr); NO_COLOR and pipes are honoured by rich."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(settings: Settings, document: dict[str, Any]) -> None:
+    """Print the one JSON document of a command on stdout, its ``schema`` first."""
+    sys.stdout.write(json.dumps({"schema": settings.schema, **document}, indent=2, default=str) + "\n")
+
+
+def show_error(error: CeliumError, settings: Settings) -> None:
+    """Show an error: as the contract's JSON object, or for people on stderr."""
+    from rich.markup import escape
+
+    if settings.json:
+        print_json(settings, {"ok": False, "error": error.to_json()})
+    place = ":".join(str(part) for part in (error.file, error.line) if part is not None)
+    named = [error.host and f"host {error.host}", error.key]
+    where = " ".join([place, *(part for part in named if part and part.split()[-1] not in error.message)]).strip()
+    console = err()
+    console.print(f"[bold red]Error[/] {f'{escape(where)}: ' if where else ''}{escape(error.message)}")
+    if error.remedy:
+        console.print(f"[bold]Remedy[/] {escape(error.remedy)}")
+
+
+def show_findings(fleet: Fleet, findings: list[Finding]) -> None:
+    """Show what an inventory's check found, one line each."""
+    from rich.markup import escape
+
+    console = out()
+    for finding in findings:
+        colour = "red" if finding.severity == "error" else "yellow"
+        place = ":".join(str(part) for part in (finding.file, finding.line) if part is not None)
+        host = f"{finding.host}: " if finding.host and finding.host not in finding.message else ""
+        console.print(f"{escape(place)}: [{colour}]{finding.severity}[/] {escape(host + finding.message)}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    counts = ", ".join(f"{len(fleet.of_role(role))} {role}s" for role in ("miner", "executor"))
+    verdict = f"[red]{errors} errors[/]" if errors else "[green]correct[/]"
+    console.print(f"{escape(str(fleet.inventory))}: {counts}: {verdict}, {len(findings) - errors} warnings")
+
+
+def show_deployment(deployment: Deployment, check: bool) -> None:
+    """Show what became of each host, then the reasons of those that failed."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = out()
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "host", "result", "would change" if check else "changed", "seconds", "registered"):
+        table.add_column(column, justify="right" if column in ("changed", "would change", "seconds") else "left")
+    for host in deployment.hosts:
+        registered = {True: "yes", False: "[red]no[/]", None: ""}[host.registered]
+        row = (STYLES[host.result], host.name, host.result, str(host.changed), f"{host.seconds:.0f}", registered)
+        table.add_row(*row)
+    console.print(table)
+    for host in deployment.hosts:
+        if host.error:
+            console.print(f"[red]{host.name}[/]: {escape(host.error)}")
+    well = sum(host.result == "ok" for host in deployment.hosts)
+    verb = "would change" if check else "changed"
+    console.print(f"{well} of {len(deployment.hosts)} hosts ok, {deployment.changed} {verb} (run {deployment.run})")
+
+
+def show_status(hosts: list[HostStatus]) -> None:
+    """Show the fleet's status table, then what is wrong."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = out()
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "host", "role", "containers", "registered for"):
+        table.add_column(column)
+    for host in hosts:
+        mark = STYLES["ok" if host.healthy else "failed" if host.reachable else "unreachable"]
+        containers = " ".join(_container(item.service, item.well) for item in host.containers)
+        registered = {True: host.validator or "yes", False: "[red]nobody[/]", None: ""}[host.registered]
+        table.add_row(mark, host.name, host.role, containers if host.reachable else "[red]unreachable[/]", registered)
+    console.print(table)
+    for host in hosts:
+        for problem in host.problems:
+            console.print(f"[red]{host.name}[/]: {escape(problem)}")
+    healthy = sum(host.healthy for host in hosts)
+    console.print(f"{healthy} of {len(hosts)} hosts healthy")
+
+
+def _container(service: str, well: bool) -> str:
+    return f"[green]{service}[/]" if well else f"[red]{service}![/]"

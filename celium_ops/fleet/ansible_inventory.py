@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Resolve an inventory with Ansible's own code and print it as JSON: a program of its own, run by Ansible's Python.
+
+It is the only file of celium-ops that imports ansible, hence its licence. Values, precedence, templating and vault
+are Ansible's; this program adds the roles' defaults below everything else, so that a host shows what a role would see.
+
+Reads one JSON object from stdin::
+
+    {"inventory": "/path", "prefixes": ["executor_"], "defaults": {"executors": {"executor_ssh_port": 2200}}}
+
+``defaults`` are keyed by group; the group ``all`` goes first. Writes one JSON object to stdout::
+
+    {"hosts": {"gpu-1": {"groups": ["executors"], "variables": {"executor_ssh_port":
+        {"value": 2200, "file": "/path", "line": 7, "error": null}}}},
+     "error": null}
+
+A value that cannot be templated has an ``error``; ``error`` at the top means that nothing could be read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+os.environ.setdefault("ANSIBLE_INVENTORY_UNPARSED_FAILED", "1")
+os.environ.setdefault("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "1")
+
+from ansible import constants as C  # noqa: N812 - the environment must be set before ansible reads it
+from ansible._internal._datatag._tags import Origin
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible.vars.hostvars import HostVars  # noqa: E402
+from ansible.vars.manager import VariableManager
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    question = json.load(sys.stdin)
+    try:
+        answer = {"hosts": resolve(question), "error": None}
+    except AnsibleError as error:
+        answer = {"hosts": {}, "error": describe(error)}
+    json.dump(answer, sys.stdout, default=str)
+
+
+def resolve(question: dict[str, Any]) -> dict[str, Any]:
+    """Return every host with its groups and its templated variables."""
+    loader = DataLoader()
+    if C.DEFAULT_VAULT_PASSWORD_FILE or C.DEFAULT_VAULT_IDENTITY_LIST:
+        # Imported only when a vault is configured: it doubles the start-up time.
+        from ansible.cli import CLI
+
+        loader.set_vault_secrets(CLI.setup_vault_secrets(loader, C.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False))
+    inventory = InventoryManager(loader=loader, sources=[question["inventory"]])
+    manager = VariableManager(loader=loader, inventory=inventory)
+    defaults = {group: trusted(values) for group, values in question["defaults"].items()}
+    hostvars = HostVars(inventory, manager, loader)
+    hosts = {}
+    for host in inventory.get_hosts():
+        groups = sorted(group.name for group in host.get_groups() if group.name != "all")
+        known = [defaults.get(group, {}) for group in ["all", *groups]]
+        variables = {key: value for layer in known for key, value in layer.items()}
+        variables |= manager.get_vars(host=host) | {"hostvars": hostvars}
+        hosts[host.name] = {"groups": groups, "variables": template(loader, variables, tuple(question["prefixes"]))}
+    return hosts
+
+
+def trusted(value: Any) -> Any:
+    """Mark our own defaults as templates; Ansible 2.19 and later template only what is trusted."""
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def template(loader: DataLoader, variables: dict[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the wanted variables, templated, each with the place it comes from."""
+    templar = Templar(loader=loader, variables=variables)
+    found = {}
+    for key, raw in variables.items():
+        if not key.startswith(prefixes):
+            continue
+        # A value carries its origin unless it is a bool or null; then the key's own is the best there is.
+        origin = Origin.get_tag(raw) or Origin.get_tag(key)
+        entry: dict[str, Any] = {"value": None, "error": None, "file": None, "line": None}
+        if origin and origin.path:
+            entry |= {"file": str(origin.path), "line": origin.line_num}
+        try:
+            entry["value"] = templar.template(raw)
+        except AnsibleError as error:
+            entry["error"] = describe(error)["message"]
+        found[str(key)] = entry
+    return found
+
+
+def describe(error: AnsibleError) -> dict[str, Any]:
+    """Return an error's message in one line and, where Ansible knows it, its place."""
+    origin = Origin.get_tag(error.obj) if error.obj is not None else None
+    place = {"file": origin and origin.path, "line": origin and origin.line_num}
+    return {"message": " ".join(str(error.message).split()), **place}
+
+
+if __name__ == "__main__":
+    main()

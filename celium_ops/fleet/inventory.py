@@ -1,0 +1,240 @@
+"""From an inventory to a checked fleet: every value against its contract, every host against the others."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from celium_ops.base.errors import UsageError
+from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, load_contracts
+from celium_ops.fleet.model import Connection, Fleet, Host, Role
+from celium_ops.fleet.resolve import PREFIXES, Located, ResolvedHost, resolve
+from celium_ops.fleet.values import WrongValueError, check, is_pinned
+
+ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor"}
+"""The groups that give a host its role."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong, or doubtful, in an inventory."""
+
+    severity: Literal["error", "warning"]
+    message: str
+    host: str | None = None
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+    found: Any = None
+    expected: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the finding as ``inventory lint --json`` promises it."""
+        return asdict(self)
+
+
+def load_fleet(inventory: Path) -> Fleet:
+    """Return the fleet of a correct inventory; warnings are left to ``inventory lint``.
+
+    Raises:
+        UsageError: the first error found, with the number of the others.
+    """
+    fleet, findings = check_inventory(inventory)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        first, others = errors[0], len(errors) - 1
+        more = f" (and {others} more)" if others else ""
+        raise UsageError(
+            f"{first.message}{more}",
+            host=first.host,
+            file=first.file,
+            line=first.line,
+            key=first.key,
+            remedy="celium-ops inventory lint shows every finding; nothing was touched",
+            code="wrong-inventory",
+        )
+    return fleet
+
+
+def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:
+    """Return the fleet and everything found in its inventory, errors and warnings, host by host.
+
+    Raises:
+        UsageError: Ansible cannot read the inventory at all.
+    """
+    resolved = resolve(inventory)
+    findings: list[Finding] = []
+    hosts: dict[str, Host] = {}
+    for host in resolved.values():
+        checker = _HostChecker(host, inventory)
+        findings.extend(checker.findings())
+        if checker.role:
+            hosts[host.name] = Host(host.name, checker.role, _connection(host), checker.values)
+    if not hosts:
+        message = "no host is in the groups miners or executors"
+        findings.append(Finding("error", message, file=str(inventory), expected="at least one host with a role"))
+    fleet = Fleet(inventory, hosts)
+    findings.extend(_between_hosts(fleet, resolved))
+    return fleet, sorted(findings, key=lambda finding: (finding.file or "", finding.line or 0))
+
+
+class _HostChecker:
+    """Checks one host's variables; ``values`` holds the good ones when ``findings`` is through."""
+
+    def __init__(self, host: ResolvedHost, inventory: Path) -> None:
+        self.host = host
+        self.inventory = inventory
+        roles = [ROLES[group] for group in host.groups if group in ROLES]
+        self.role: Role | None = roles[0] if roles else None
+        self.two_roles = len(roles) > 1
+        self.values: dict[str, Any] = {}
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong with this host alone."""
+        if self.two_roles:
+            yield self._at_host("is in the groups of two roles", expected="one of miners, executors")
+        known = {name: item for contract in load_contracts().values() for name, item in contract.variables.items()}
+        yield from self._unknown_keys(known)
+        if self.role is None:
+            return
+        for contract in load_contracts().values():
+            if contract.group in ("all", GROUP_OF_ROLE[self.role]):
+                for name, variable in contract.variables.items():
+                    yield from self._variable(name, variable)
+        if self.role == "executor":
+            yield from self._ports()
+
+    def _at_host(self, message: str, key: str | None = None, expected: str | None = None) -> Finding:
+        return Finding(
+            "error",
+            f"{self.host.name} {message}",
+            host=self.host.name,
+            file=str(self.inventory),
+            line=_line_of_host(self.inventory, self.host.name),
+            key=key,
+            expected=expected,
+        )
+
+    def _at(
+        self, key: str, message: str, expected: str | None = None, severity: Literal["error", "warning"] = "error"
+    ) -> Finding:
+        located = self.host.variables.get(key, Located(None))
+        secret = any(key in c.variables and c.variables[key].secret for c in load_contracts().values())
+        return Finding(
+            severity,
+            message,
+            host=self.host.name,
+            file=located.file or str(self.inventory),
+            line=located.line or _line_of_host(self.inventory, self.host.name),
+            key=key,
+            found="(secret)" if secret else located.value,
+            expected=expected,
+        )
+
+    def _unknown_keys(self, known: dict[str, Variable]) -> Iterator[Finding]:
+        for key in self.host.variables:
+            if key.startswith(PREFIXES) and key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                yield self._at(key, f"unknown key {key}{hint}", expected=near[0] if near else None)
+
+    def _variable(self, name: str, variable: Variable) -> Iterator[Finding]:
+        located = self.host.variables.get(name, Located(None))
+        if located.error:
+            yield self._at(name, f"{name} cannot be worked out: {located.error}")
+        elif located.value is None:
+            if variable.required:
+                yield self._at_host(f"has no {name} ({variable.meaning})", key=name, expected=variable.meaning)
+        else:
+            yield from self._value(name, variable, located)
+
+    def _value(self, name: str, variable: Variable, located: Located) -> Iterator[Finding]:
+        try:
+            value = check(variable.type, located.value)
+        except WrongValueError as error:
+            shown = "its value" if variable.secret else repr(located.value)
+            yield self._at(name, f"{name}: {shown} is not {error}", expected=str(error))
+            return
+        if variable.choices and str(value) not in variable.choices:
+            expected = "one of " + ", ".join(variable.choices)
+            yield self._at(name, f"{name}: {value!r} is not {expected}", expected=expected)
+            return
+        if variable.type == "image" and not is_pinned(value):
+            message = f"{name}: {value} is not pinned by digest, so two hosts may run different images"
+            yield self._at(name, message, expected="registry/name@sha256:digest", severity="warning")
+        self.values[name] = value
+
+    def _ports(self) -> Iterator[Finding]:
+        ports = [self.values.get(name) for name in ("executor_external_port", "executor_ssh_port")]
+        if ports[0] is not None and ports[0] == ports[1]:
+            message = f"executor_ssh_port: {ports[1]} is executor_external_port too"
+            yield self._at("executor_ssh_port", message, expected="two different ports")
+        if "executor_renting_port_range" in self.values and "executor_renting_port_mappings" in self.values:
+            # Upstream takes the mappings and ignores the range without a word (run 2026-11-20).
+            key = "executor_renting_port_mappings"
+            yield self._at(key, f"{key} stands beside executor_renting_port_range", expected="one of the two")
+
+
+def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
+    """Yield what is wrong between hosts: links to miners, endpoints used twice, executors without a validator."""
+    endpoints: dict[tuple[str, int], str] = {}
+
+    def at(host: Host, key: str, severity: Literal["error", "warning"], message: str, expected: str) -> Finding:
+        located = resolved[host.name].variables.get(key, Located(None))
+        file, line = located.file, located.line
+        if file is None:
+            file, line = str(fleet.inventory), _line_of_host(fleet.inventory, host.name)
+        return Finding(severity, message, host.name, file, line, key, located.value, expected)
+
+    for host in fleet.of_role("executor"):
+        miner = fleet.hosts.get(host.miner or "")
+        if host.miner and (miner is None or miner.role != "miner"):
+            message = f"executor_miner: {host.miner!r} is no host of the group miners"
+            yield at(host, "executor_miner", "error", message, "the inventory name of a miner")
+        if {"executor_address", "executor_external_port"} <= host.values.keys():
+            other = endpoints.setdefault(host.endpoint, host.name)
+            if other != host.name:
+                address, port = host.endpoint
+                message = f"{host.name} and {other} share {address}:{port}; a miner's registry holds it once"
+                yield at(host, "executor_external_port", "error", message, "an address and port of its own")
+        unpinned = resolved[host.name].variables.get("executor_validator", Located(None)).value is None
+        if host.miner and unpinned and host.values.get("celium_dialect") == "celium":
+            message = f"{host.name} has no executor_validator, so it will not be registered and earns nothing"
+            yield at(host, "executor_validator", "warning", message, "the hotkey of a validator")
+
+
+def _connection(host: ResolvedHost) -> Connection:
+    def value(key: str) -> Any:
+        return host.variables.get(key, Located(None)).value
+
+    arguments = [value("ansible_ssh_common_args"), value("ansible_ssh_extra_args")]
+    return Connection(
+        address=str(value("ansible_host") or host.name),
+        port=value("ansible_port") and int(value("ansible_port")),
+        user=value("ansible_user"),
+        key_file=value("ansible_ssh_private_key_file") or value("ansible_private_key_file"),
+        arguments=" ".join(part for part in arguments if part),
+        become=bool(value("ansible_become")),
+    )
+
+
+def _line_of_host(inventory: Path, name: str) -> int | None:
+    """Return the line on which a YAML inventory names a host; null for other kinds of inventory."""
+    try:
+        root = yaml.compose(inventory.read_text(), Loader=yaml.SafeLoader)
+    except (OSError, yaml.YAMLError):
+        return None
+    pending = [root] if root else []
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == name:
+                    return int(key.start_mark.line) + 1
+                pending.append(value)
+    return None

@@ -1,0 +1,57 @@
+"""The typed fleet: what the workflows know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Role = Literal["miner", "executor"]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How we reach a host: Ansible's connection variables, nothing of our own."""
+
+    address: str
+    port: int | None = None
+    user: str | None = None
+    key_file: str | None = None
+    arguments: str = ""
+    become: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of the fleet; ``values`` hold its variables, checked, defaults included."""
+
+    name: str
+    role: Role
+    connection: Connection
+    values: dict[str, Any] = field(repr=False)
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Return an executor's (address, port): what the miner's registry knows it by."""
+        return str(self.values["executor_address"]), int(self.values["executor_external_port"])
+
+    @property
+    def miner(self) -> str | None:
+        """Return the inventory name of an executor's miner."""
+        return self.values.get("executor_miner")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All hosts of an inventory that have a role, by name, in the inventory's order."""
+
+    inventory: Path
+    hosts: dict[str, Host]
+
+    def of_role(self, role: Role) -> list[Host]:
+        """Return the hosts of one role."""
+        return [host for host in self.hosts.values() if host.role == role]
+
+    def executors_of(self, miner: str) -> list[Host]:
+        """Return the executors that a miner registers."""
+        return [host for host in self.of_role("executor") if host.miner == miner]

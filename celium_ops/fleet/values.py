@@ -1,0 +1,156 @@
+"""What a value of each contract type may be: one checker per type, all of them pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import base58
+
+IMAGE = re.compile(r"^[a-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?$")
+
+
+class WrongValueError(ValueError):
+    """A value is not what its type wants; the text says what was expected."""
+
+
+def check(kind: str, value: Any) -> Any:
+    """Return ``value`` as its type wants it.
+
+    Raises:
+        WrongValueError: with what was expected, for the operator.
+    """
+    checker = _CHECKERS.get(kind)
+    return checker(value) if checker else value
+
+
+def is_pinned(image: str) -> bool:
+    """Tell whether an image reference names exactly one image, by digest."""
+    return "@sha256:" in image
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value)):
+        raise WrongValueError("a whole number")
+    return int(value)
+
+
+def _port(value: Any) -> int:
+    try:
+        port = _integer(value)
+    except WrongValueError:
+        port = 0
+    if not 1 <= port <= 65535:
+        raise WrongValueError("a port, 1 to 65535")
+    return port
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not re.fullmatch(r"-?\d+(\.\d+)?", str(value)):
+        raise WrongValueError("a number")
+    return float(value)
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise WrongValueError("true or false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (dict, list)) or not str(value).strip():
+        raise WrongValueError("a text that is not empty")
+    if re.search(r"[\n\0]", str(value)):
+        raise WrongValueError("a text without line breaks")
+    return str(value)
+
+
+def _path(value: Any) -> str:
+    if not _text(value).startswith(("/", "~")):
+        raise WrongValueError("an absolute path")
+    return str(value)
+
+
+def _ss58(value: Any) -> str:
+    """Check an address: base58 of a type byte, 32 bytes of key, and two bytes of the BLAKE2b checksum (SS58)."""
+    try:
+        raw = base58.b58decode(str(value))
+    except ValueError as error:
+        raise WrongValueError("an ss58 address") from error
+    checksum = hashlib.blake2b(b"SS58PRE" + raw[:-2]).digest()[:2]
+    if len(raw) != 35 or raw[0] != 42 or checksum != raw[-2:]:
+        raise WrongValueError(
+            "an ss58 address of a Bittensor key (48 characters, begins with 5); the checksum is wrong"
+        )
+    return str(value)
+
+
+def _image(value: Any) -> str:
+    if not isinstance(value, str) or not IMAGE.match(value):
+        raise WrongValueError("an image, as registry/name@sha256:digest")
+    return value
+
+
+def _port_range(value: Any) -> str:
+    """Check the two forms upstream's validator reads: one dash range or one comma list (facts of 2025-12)."""
+    text = str(value).replace(" ", "")
+    expected = WrongValueError("one range like 40000-40100, or one list like 9001,9002,9003")
+    if not re.fullmatch(r"\d+-\d+|\d+(,\d+)*", text):
+        raise expected
+    try:
+        ports = [_port(part) for part in re.split("[-,]", text)]
+    except WrongValueError:
+        raise expected from None
+    if "-" in text and ports[0] > ports[1]:
+        raise WrongValueError("a range whose first port is not above its last")
+    if len(set(ports)) != len(ports) and "," in text:
+        raise WrongValueError("a list that names each port once")
+    return text
+
+
+def _port_mappings(value: Any) -> list[list[int]]:
+    expected = WrongValueError("a list of pairs [internal port, external port]")
+    try:
+        pairs = json.loads(value) if isinstance(value, str) else value
+        return [[_port(inner), _port(outer)] for inner, outer in pairs]
+    except (TypeError, ValueError):
+        raise expected from None
+
+
+def is_ip_address(value: str) -> bool:
+    """Tell whether a text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is(kind: type, expected: str) -> Callable[[Any], Any]:
+    def checker(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise WrongValueError(expected)
+        return value
+
+    return checker
+
+
+_CHECKERS: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "host": _text,
+    "int": _integer,
+    "float": _number,
+    "bool": _boolean,
+    "path": _path,
+    "port": _port,
+    "port_range": _port_range,
+    "port_mappings": _port_mappings,
+    "ss58": _ss58,
+    "image": _image,
+    "list": _is(list, "a list"),
+    "dict": _is(dict, "keys with values"),
+}

@@ -1,0 +1,1 @@
+"""The miner's executor registry: what it holds."""

@@ -1,0 +1,25 @@
+"""The rows of a miner's registry, as its database holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Endpoint = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One executor that a miner knows; upstream keeps (address, port) unique, and the uuid keys its collateral."""
+
+    uuid: str
+    address: str
+    port: int
+    validator: str
+
+
+def by_endpoint(rows: Iterable[dict[str, Any]]) -> dict[Endpoint, Registration]:
+    """Return the registrations by (address, port)."""
+    registrations = (Registration(**row) for row in rows)
+    return {(row.address, row.port): row for row in registrations}

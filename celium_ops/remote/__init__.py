@@ -1,0 +1,1 @@
+"""How one host is talked to outside a playbook."""

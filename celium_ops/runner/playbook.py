@@ -1,0 +1,141 @@
+"""Run one playbook of the collection through ansible-runner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from celium_ops.base.errors import CeliumError
+from celium_ops.base.files import write_atomic
+from celium_ops.runner.recap import Event, HostRecap, Recap
+
+MAX_FORKS = 25
+OnHost = Callable[[HostRecap], None]
+
+
+@dataclass(frozen=True)
+class Playbook:
+    """What to run: a playbook of the collection ``celium.ops`` on the hosts named, all of the inventory's if none."""
+
+    name: str
+    inventory: Path
+    hosts: tuple[str, ...] = ()
+    check: bool = False
+    diff: bool = False
+    variables: dict[str, Any] | None = None
+
+
+def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
+    """Run a playbook and return what each host did; ``on_host`` hears of every step.
+
+    Raises:
+        CeliumError: Ansible ended before it reached any host.
+        KeyboardInterrupt: ctrl-c; Ansible and its connections are gone when it is raised.
+    """
+    import ansible_runner
+
+    recap = Recap()
+
+    def handle(event: Event) -> bool:
+        host = recap.feed(event)
+        if host:
+            on_host(host)
+        # False: no event files. They would hold the results of all tasks, and cost a file each.
+        return False
+
+    with _private_folder() as folder, _interruptible() as interrupted:
+        runner = ansible_runner.run(
+            private_data_dir=str(folder),
+            playbook=f"celium.ops.{playbook.name}",
+            inventory=str(playbook.inventory.absolute()),
+            cmdline=_arguments(playbook, folder),
+            envvars=environment(),
+            event_handler=handle,
+            cancel_callback=interrupted.is_set,
+            quiet=True,
+            # Without this, runner leaves variables and passwords in files, and takes those of an earlier run.
+            suppress_env_files=True,
+        )
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        if not recap.hosts and runner.rc:
+            raise CeliumError(_last_words(recap, runner.stdout.read()), remedy="celium-ops inventory lint may say more")
+    return recap
+
+
+def environment() -> dict[str, str]:
+    """Return the settings of Ansible that every run of ours has; the operator's ansible.cfg may set the others."""
+    settings = {
+        "ANSIBLE_FORKS": str(MAX_FORKS),
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_INJECT_FACT_VARS": "False",
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_SSH_RETRIES": "2",
+        "ANSIBLE_TIMEOUT": "15",
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=300s",
+    }
+    # Runner starts Ansible in its own folder, where Ansible would no longer find the operator's configuration.
+    here = Path("ansible.cfg")
+    if "ANSIBLE_CONFIG" not in os.environ and here.is_file():
+        settings["ANSIBLE_CONFIG"] = str(here.absolute())
+    return settings
+
+
+def _arguments(playbook: Playbook, folder: Path) -> str:
+    arguments = []
+    if playbook.hosts:
+        write_atomic(folder / "limit", "\n".join(playbook.hosts) + "\n", 0o600)
+        arguments.append(f"--limit @{folder / 'limit'}")
+    if playbook.variables:
+        write_atomic(folder / "variables.yml", yaml.safe_dump(playbook.variables), 0o600)
+        arguments.append(f"-e @{folder / 'variables.yml'}")
+    arguments += ["--check"] if playbook.check else []
+    arguments += ["--diff"] if playbook.diff else []
+    return " ".join(arguments)
+
+
+def _last_words(recap: Recap, output: str) -> str:
+    lines = recap.messages or [line for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "ERROR" in line] or lines
+    return f"Ansible ended before it reached a host: {errors[-1] if errors else 'it said nothing'}"
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Make a folder for one run that only we can read (mkdtemp: 0700), and remove it whatever happens."""
+    folder = Path(tempfile.mkdtemp(prefix="celium-ops-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn ctrl-c into an event while a run lasts; runner's own handlers are never restored (its issue 1075)."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,157 @@
+"""Bring the fleet to what the inventory says: roles on every host, then the executors into their miners' registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from celium_ops.base.errors import UsageError
+from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.model import Fleet, Host
+from celium_ops.runner.playbook import Playbook, run_playbook
+from celium_ops.runner.recap import HostRecap, Recap
+
+REGISTRY_MODULE = "celium.ops.miner_registry"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the operator asked for."""
+
+    inventory: Path
+    limit: str | None = None
+    check: bool = False
+    diff: bool = False
+
+
+@dataclass
+class HostOutcome:
+    """What became of one host; ``registered`` is null where it does not apply or nobody could tell."""
+
+    name: str
+    result: str
+    changed: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    registered: bool | None = None
+    changes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the host as ``deploy --json`` promises it."""
+        return {**vars(self), "seconds": round(self.seconds, 1)}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A finished run over all selected hosts."""
+
+    run: str
+    hosts: list[HostOutcome]
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether every selected host is as the inventory says."""
+        return all(host.result in ("ok", "skipped") for host in self.hosts)
+
+    @property
+    def changed(self) -> int:
+        """Return the number of changes, or in check mode of pending ones."""
+        return sum(host.changed for host in self.hosts)
+
+
+def deploy(wish: Wish, on_start: Callable[[list[Host]], None], on_host: Callable[[HostRecap], None]) -> Deployment:
+    """Deploy the selected hosts.
+
+    Raises:
+        UsageError: the inventory is wrong, or the limit matches no host; nothing was touched.
+        CeliumError: Ansible did not run at all.
+        KeyboardInterrupt: ctrl-c.
+    """
+    fleet = load_fleet(wish.inventory)
+    selected = select(fleet, wish.limit)
+    on_start(selected)
+    began = datetime.now(UTC)
+    names = tuple(host.name for host in selected)
+    recap = run_playbook(Playbook("site", wish.inventory, names, wish.check, wish.diff), on_host)
+    outcomes = {host.name: _outcome(host.name, recap) for host in selected}
+    absent = _miners_outside(selected, outcomes)
+    if absent:
+        recap = _register(wish, absent, on_host)
+        outcomes |= {name: _outcome(name, recap) for name in absent}
+    _note_registrations(recap, outcomes)
+    return Deployment(run=f"{began:%Y%m%dT%H%M%SZ}", hosts=list(outcomes.values()))
+
+
+def select(fleet: Fleet, limit: str | None) -> list[Host]:
+    """Return the hosts that a limit names: hosts, roles' groups, or patterns like gpu-*, separated by commas; pure.
+
+    Raises:
+        UsageError: a part of the limit matches nothing.
+    """
+    if limit is None:
+        return list(fleet.hosts.values())
+    from fnmatch import fnmatchcase
+
+    chosen: set[str] = set()
+    for part in limit.split(","):
+        matching = {
+            host.name
+            for host in fleet.hosts.values()
+            if fnmatchcase(host.name, part) or part in (f"{host.role}s", "all")
+        }
+        if not matching:
+            known = ", ".join(list(fleet.hosts)[:10])
+            raise UsageError(
+                f"--limit {part} matches no host of {fleet.inventory}",
+                remedy=f"hosts are {known}; groups are miners, executors",
+                code="no-such-host",
+            )
+        chosen |= matching
+    return [host for host in fleet.hosts.values() if host.name in chosen]
+
+
+def _outcome(name: str, recap: Recap) -> HostOutcome:
+    host = recap.hosts.get(name)
+    if host is None:
+        words = recap.messages[-1] if recap.messages else "Ansible ended early"
+        return HostOutcome(name, "failed", error=f"was never reached: {words}")
+    result = host.result or "failed"
+    return HostOutcome(name, result, host.changed, host.seconds, host.error, changes=host.changes)
+
+
+def _miners_outside(selected: list[Host], outcomes: dict[str, HostOutcome]) -> dict[str, list[Host]]:
+    """Return the miners that a limit left out although executors of theirs came up, with those executors."""
+    inside = {host.name for host in selected}
+    absent: dict[str, list[Host]] = {}
+    for host in selected:
+        if host.role == "executor" and host.miner and host.miner not in inside and outcomes[host.name].result == "ok":
+            absent.setdefault(host.miner, []).append(host)
+    return absent
+
+
+def _register(wish: Wish, absent: dict[str, list[Host]], on_host: Callable[[HostRecap], None]) -> Recap:
+    executors = [
+        {
+            "name": host.name,
+            "miner": host.miner,
+            "address": host.endpoint[0],
+            "port": host.endpoint[1],
+            "validator": host.values.get("executor_validator"),
+            "price": host.values.get("executor_price"),
+        }
+        for hosts in absent.values()
+        for host in hosts
+    ]
+    variables = {"miner_executors": executors}
+    playbook = Playbook("register", wish.inventory, tuple(absent), wish.check, wish.diff, variables)
+    return run_playbook(playbook, on_host)
+
+
+def _note_registrations(recap: Recap, outcomes: dict[str, HostOutcome]) -> None:
+    for result in recap.outputs.get(REGISTRY_MODULE, {}).values():
+        for executor in result.get("executors", []):
+            if executor["name"] in outcomes:
+                outcomes[executor["name"]].registered = executor["registered"]

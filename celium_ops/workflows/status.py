@@ -1,0 +1,96 @@
+"""What the fleet looks like right now: every host asked once, executors compared with their miners' registries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.model import Host
+from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
+from celium_ops.remote.probe import Container, Sight, probe
+from celium_ops.remote.ssh import Target
+
+SERVICES = {"miner": ("connector", "db", "miner"), "executor": ("db", "executor", "monitor")}
+"""The services of each role's stack, as its compose template names them."""
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One host: ``registered`` is null where it does not apply or the miner could not be asked."""
+
+    name: str
+    role: str
+    reachable: bool
+    healthy: bool
+    containers: tuple[Container, ...] = ()
+    registered: bool | None = None
+    validator: str | None = None
+    problems: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the host as ``status --json`` promises it."""
+        return asdict(self)
+
+
+def fleet_status(inventory: Path) -> list[HostStatus]:
+    """Return the state of every host of the fleet, in the inventory's order.
+
+    Raises:
+        UsageError: the inventory is wrong.
+    """
+    fleet = load_fleet(inventory)
+    targets = {host.name: Target(**asdict(host.connection)) for host in fleet.hosts.values()}
+    sights = probe(targets, {host.name: host.role for host in fleet.hosts.values()})
+    registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
+    return [judge(host, sights[host.name], registries) for host in fleet.hosts.values()]
+
+
+def judge(host: Host, sight: Sight, registries: dict[str, dict[Endpoint, Registration]]) -> HostStatus:
+    """Return one host's state; pure.
+
+    Healthy is a host whose services all run and pass their checks and, for an executor with a miner in the fleet,
+    that its miner knows: an executor that is not registered earns nothing. A miner that cannot be asked is the
+    miner's problem, not the executor's.
+    """
+    problems = [*sight.errors]
+    if sight.reachable and sight.containers is not None:
+        problems += _container_problems(host, sight.containers)
+    registered, validator = None, None
+    if host.role == "executor" and host.miner in registries:
+        row = registries[host.miner].get(host.endpoint)
+        registered, validator = row is not None, row.validator if row else None
+        problems += _registry_problems(host, row)
+    return HostStatus(
+        name=host.name,
+        role=host.role,
+        reachable=sight.reachable,
+        healthy=sight.reachable and not problems,
+        containers=sight.containers or (),
+        registered=registered,
+        validator=validator,
+        problems=tuple(problems),
+    )
+
+
+def _container_problems(host: Host, containers: tuple[Container, ...]) -> list[str]:
+    own = {container.service: container for container in containers if container.name.startswith(f"{host.role}-")}
+    problems = []
+    for service in SERVICES[host.role]:
+        container = own.get(service)
+        if container is None:
+            problems.append(f"{service} is not there")
+        elif not container.well:
+            health = f", {container.health}" if container.health != "none" else ""
+            problems.append(f"{service} is {container.state}{health}")
+    return problems
+
+
+def _registry_problems(host: Host, row: Registration | None) -> list[str]:
+    wanted = host.values.get("executor_validator")
+    if row is None:
+        return [f"not registered at {host.miner}"]
+    if wanted and row.validator != wanted:
+        return [f"registered for {row.validator}, the inventory says {wanted}"]
+    return []

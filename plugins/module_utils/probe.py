@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""What runs on a host, asked in one go: our containers and, on a miner, its registry.
+
+It only reads, and needs nothing but Python 3.8 and its standard library, because it has two users: our Ansible modules
+import it, and the command line feeds its source to ``python3`` on the host, where it prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import urllib.parse
+
+PROJECTS = ("miner", "executor", "validator")
+MINER_DATABASE = "miner-db-1"
+REGISTRY_SQL = """
+select coalesce(json_agg(json_build_object(
+    'uuid', uuid, 'address', address, 'port', port, 'validator', validator) order by address, port), '[]')
+from executor
+"""
+
+
+class _DockerConnection(http.client.HTTPConnection):
+    """HTTP over the socket of the Docker engine."""
+
+    def __init__(self, timeout):
+        super().__init__("docker", timeout=timeout)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect("/var/run/docker.sock")
+
+
+def docker(path, timeout=10):
+    """Return the engine's answer to GET ``path``; raises OSError when there is no engine, ValueError on an error."""
+    connection = _DockerConnection(timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise ValueError(body.get("message", answer.status))
+    return body
+
+
+def containers():
+    """Return the containers of our stacks, running or not, sorted by name."""
+    filters = urllib.parse.quote(json.dumps({"label": ["com.docker.compose.project"]}))
+    found = []
+    for entry in docker("/containers/json?all=1&filters=" + filters):
+        if entry["Labels"]["com.docker.compose.project"] not in PROJECTS:
+            continue
+        details = docker("/containers/" + entry["Id"] + "/json")
+        state = details["State"]
+        found.append(
+            {
+                "name": details["Name"].lstrip("/"),
+                "service": entry["Labels"]["com.docker.compose.service"],
+                "image": details["Config"]["Image"],
+                "digest": details["Image"],
+                "state": state["Status"],
+                "health": state.get("Health", {}).get("Status", "none"),
+                "started_at": state["StartedAt"],
+            }
+        )
+    return sorted(found, key=lambda container: container["name"])
+
+
+def registry(timeout=20):
+    """Return the rows of the miner's registry; raises OSError with the reason when they cannot be read."""
+    # The shell is the container's own: user and database name are known inside it only.
+    psql = 'exec psql -v ON_ERROR_STOP=1 -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+    try:
+        done = subprocess.run(
+            ["docker", "exec", "-i", MINER_DATABASE, "sh", "-c", psql],
+            input=REGISTRY_SQL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(f"the database of the miner did not answer in {timeout} s") from None
+    if done.returncode:
+        raise OSError("the database of the miner does not answer: " + (done.stderr.strip() or "no message"))
+    return json.loads(done.stdout)
+
+
+def probe(role):
+    """Return what this host shows; what could not be read is null, with the reason in ``errors``."""
+    seen = {"containers": None, "registry": None, "errors": []}
+    parts = [("containers", containers)] + ([("registry", registry)] if role == "miner" else [])
+    for name, read in parts:
+        try:
+            seen[name] = read()
+        except (OSError, ValueError) as error:
+            seen["errors"].append(str(error))
+    return seen
+
+
+if __name__ == "__main__":
+    json.dump(probe(sys.argv[1]), sys.stdout)

@@ -1,0 +1,123 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: MIT
+"""Ansible module celium.ops.json_merge."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: json_merge
+short_description: Set keys of a JSON file and leave the others alone
+version_added: 0.1.0
+description:
+  - Merges O(values) into a JSON file. Objects are merged key by key, everything else is replaced.
+  - Keys that others set in the file stay as they are. The file is replaced atomically, and only when it changes.
+author: The celium-ops authors
+options:
+  path:
+    description: The file; it is created when missing, and its folder must exist.
+    type: path
+    required: true
+  values:
+    description: The keys to set.
+    type: dict
+    required: true
+  validate:
+    description: A command that must accept the new file before it takes the old one's place; V(%s) stands for the file.
+    type: str
+  backup:
+    description: Keep a copy of the old file beside it when it changes.
+    type: bool
+    default: true
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full}
+"""
+
+EXAMPLES = r"""
+- name: Containers keep running while Docker restarts
+  celium.ops.json_merge:
+    path: /etc/docker/daemon.json
+    values: {live-restore: true}
+    validate: dockerd --validate --config-file %s
+"""
+
+RETURN = r"""
+backup_file:
+  description: The copy of the old file.
+  returned: when the file existed and changed
+  type: str
+"""
+
+import json
+import os
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def merge(old, new):
+    """Return ``old`` with the keys of ``new``, objects key by key; neither argument is changed."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: merge(old.get(key), value) for key, value in new.items()}}
+
+
+def read(module, path):
+    """Return the text of the file and its object; nothing is lost by guessing, so broken JSON is an error."""
+    try:
+        with open(path, encoding="utf-8") as stream:  # noqa: PTH123 - modules stay with the plain library
+            text = stream.read()
+    except FileNotFoundError:
+        return "", {}
+    try:
+        content = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        module.fail_json(msg=f"{path} is not valid JSON ({error}); repair or remove it, it was left as it is")
+    if not isinstance(content, dict):
+        module.fail_json(msg=f"{path} holds no JSON object; repair or remove it, it was left as it is")
+    return text, content
+
+
+def write(module, path, text):
+    """Put the text in the file's place once the validation has accepted it."""
+    descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    if module.params["validate"]:
+        command = module.params["validate"].replace("%s", temporary)
+        code, out, err = module.run_command(command)
+        if code:
+            module.fail_json(msg=f"{path} would not be valid: {(err or out).strip()}; it was left as it is")
+    if not os.path.exists(path):  # noqa: PTH110 - modules stay with the plain library
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - daemon.json and its like are public
+    module.atomic_move(temporary, path)
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "values": {"type": "dict", "required": True},
+            "validate": {"type": "str"},
+            "backup": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    path = module.params["path"]
+    before, content = read(module, path)
+    merged = merge(content, module.params["values"])
+    if merged == content and before:
+        module.exit_json(changed=False)
+    after = json.dumps(merged, indent=2) + "\n"
+    result = {"changed": True, "diff": {"before_header": path, "after_header": path, "before": before, "after": after}}
+    if not module.check_mode:
+        if before and module.params["backup"]:
+            result["backup_file"] = module.backup_local(path)
+        write(module, path, after)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
