@@ -43,7 +43,9 @@ def generated(contract: Contract) -> dict[str, str]:
     """Return the files of a role that follow from its contract, by path inside the role."""
     options = {name: argument_spec(variable) for name, variable in contract.variables.items()}
     specs = {"argument_specs": {"main": {"short_description": contract.summary, "options": options}}}
-    return {"defaults/main.yml": to_yaml(contract.defaults()), "meta/argument_specs.yml": to_yaml(specs)}
+    # Defaults reach no further than their role, so every role carries those of the shared variables too.
+    defaults = contract.defaults() | load_contracts()["common"].defaults()
+    return {"defaults/main.yml": to_yaml(defaults), "meta/argument_specs.yml": to_yaml(specs)}
 
 
 class _Indented(yaml.SafeDumper):

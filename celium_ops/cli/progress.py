@@ -55,9 +55,9 @@ class Progress:
         self.hosts[host.name] = host
         if self.live:
             return
-        # "celium.ops.common : Stack | ..." belongs to the phase before the bar; one line for each is enough for a log.
-        phase = "unreachable" if host.result == "unreachable" else host.task.split(" | ")[0]
-        if self.phases.get(host.name) != phase:
+        # A line for each role is enough for a log; the tasks are seen on a terminal.
+        phase = host.error.splitlines()[0] if host.error else host.role
+        if phase and self.phases.get(host.name) != phase:
             self.phases[host.name] = phase
             self.console.print(f"{time.monotonic() - self.began:6.1f} s  {host.name}: {phase}", markup=False)
 

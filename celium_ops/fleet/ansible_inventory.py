@@ -33,7 +33,7 @@ from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible.vars.hostvars import HostVars  # noqa: E402
+from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 

@@ -157,6 +157,8 @@ class _HostChecker:
         try:
             value = check(variable.type, located.value)
         except WrongValueError as error:
+            if located.file is None:
+                return  # it follows from another value, which is reported where it stands
             shown = "its value" if variable.secret else repr(located.value)
             yield self._at(name, f"{name}: {shown} is not {error}", expected=str(error))
             return
@@ -193,6 +195,17 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
 
     for host in fleet.of_role("executor"):
         miner = fleet.hosts.get(host.miner or "")
+        if not host.miner and not host.values.get("executor_miner_hotkey"):
+            message = f"{host.name} has neither executor_miner nor executor_miner_hotkey, so it would obey nobody"
+            yield at(host, "executor_miner", "error", message, "the inventory name of a miner")
+        if miner and host.values.get("executor_miner_hotkey") != miner.values.get("miner_hotkey_ss58"):
+            message = (
+                f"executor_miner_hotkey: {host.values.get('executor_miner_hotkey')} is not the hotkey of {miner.name}"
+            )
+            if resolved[host.name].variables["executor_miner_hotkey"].file:
+                yield at(
+                    host, "executor_miner_hotkey", "error", message, "the line left out: it follows from the miner"
+                )
         if host.miner and (miner is None or miner.role != "miner"):
             message = f"executor_miner: {host.miner!r} is no host of the group miners"
             yield at(host, "executor_miner", "error", message, "the inventory name of a miner")
@@ -229,12 +242,10 @@ def _line_of_host(inventory: Path, name: str) -> int | None:
         root = yaml.compose(inventory.read_text(), Loader=yaml.SafeLoader)
     except (OSError, yaml.YAMLError):
         return None
-    pending = [root] if root else []
+    lines, pending = [], [root] if root else []
     while pending:
         node = pending.pop()
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == name:
-                    return int(key.start_mark.line) + 1
-                pending.append(value)
-    return None
+            lines += [key.start_mark.line + 1 for key, _ in node.value if key.value == name]
+            pending += [value for _, value in node.value]
+    return min(lines, default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -76,7 +77,9 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
 
 def environment() -> dict[str, str]:
     """Return the settings of Ansible that every run of ours has; the operator's ansible.cfg may set the others."""
+    # Ansible is installed beside us, and perhaps not on the PATH of whoever called us by our full name.
     settings = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "ANSIBLE_FORKS": str(MAX_FORKS),
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",

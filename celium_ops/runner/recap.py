@@ -15,6 +15,7 @@ class HostRecap:
     """One host in one run; ``seconds`` is the time from its first task to its last."""
 
     name: str
+    role: str = ""
     task: str = ""
     changed: int = 0
     done: int = 0
@@ -58,6 +59,7 @@ class Recap:
         when = _when(event)
         host.began = host.began or when
         host.ended = when or host.ended
+        host.role = data.get("role", "").rpartition(".")[2] or host.role
         host.task = data.get("task", host.task)
         self._result(kind, data, host)
         return host

@@ -100,41 +100,50 @@ def change(action, executor, dialect):
     return lines[-1] if lines else f"upstream's {action} said nothing (exit {done.returncode})"
 
 
+def endpoint(executor):
+    """Return (address, port), which the miner's database keeps unique."""
+    return executor["address"], executor["port"]
+
+
 def by_endpoint(rows):
-    """Return the rows by (address, port), which the miner's database keeps unique."""
-    return {(row["address"], row["port"]): row for row in rows}
+    """Return the rows of the registry by endpoint."""
+    return {endpoint(row): row for row in rows}
 
 
 def register(module):
-    """Bring the registry in step and return the result of each executor."""
-    dialect, check = module.params["dialect"], module.check_mode
+    """Bring the registry in step; return the rows from before and the result of each executor."""
+    dialect = module.params["dialect"]
     before = by_endpoint(read_rows(module))
     results = []
     for executor in module.params["executors"]:
         result = {**executor, "action": None, "error": None}
         try:
-            result["action"] = planned(executor, before.get((executor["address"], executor["port"])), dialect)
-            if result["action"] and not check:
-                result["error"] = change(result["action"], executor, dialect)
+            result["action"] = planned(executor, before.get(endpoint(executor)), dialect)
         except ValueError as error:
             result["error"] = str(error)
         results.append(result)
-    if any(result["action"] for result in results) and not check:
-        read_back(results, by_endpoint(read_rows(module)))
-    else:
-        read_back(results, before)
-    return results, before
-
-
-def read_back(results, rows):
-    """Let the database decide: a row as wanted clears what the command line said."""
+    after = before
+    pending = [result for result in results if result["action"]]
+    if pending and not module.check_mode:
+        for result in pending:
+            result["error"] = change(result["action"], result, dialect)
+        after = by_endpoint(read_rows(module))
+        for result in pending:
+            read_back(result, after)
     for result in results:
-        row = rows.get((result["address"], result["port"]))
-        wanted = result["validator"] or (row and row["validator"])
-        result["registered"] = row is not None
-        if row is not None and row["validator"] == wanted:
-            result["error"] = None
-        result["validator"] = row["validator"] if row else None
+        result["registered"] = endpoint(result) in after
+    return before, results
+
+
+def read_back(result, rows):
+    """Let the database decide on a change: a row as wanted clears whatever the command line said."""
+    row = rows.get(endpoint(result))
+    if row and row["validator"] == (result["validator"] or row["validator"]):
+        result["error"] = None
+    elif row:
+        result["error"] = f"it is still registered for {row['validator']}; upstream said: {result['error']}"
+    else:
+        result["error"] = f"it is not in the registry; upstream said: {result['error']}"
 
 
 def read_rows(module):
@@ -166,7 +175,7 @@ def main():
     )
     if not module.params["executors"]:
         module.exit_json(changed=False, executors=[])
-    results, before = register(module)
+    before, results = register(module)
     changes = [result for result in results if result["action"] and not result["error"]]
     outcome = {"changed": bool(changes), "executors": results, "diff": difference(before, changes)}
     failed = [result for result in results if result["error"]]
@@ -178,14 +187,12 @@ def main():
 
 def difference(before, changes):
     """Return the registry before and after, one executor a line."""
-    lines = {"before": [], "after": []}
+    lines = {"before": "", "after": ""}
     for result in changes:
-        endpoint = f"{result['address']}:{result['port']}"
-        row = before.get((result["address"], result["port"]))
-        if row:
-            lines["before"].append(f"{endpoint} -> {row['validator']}\n")
-        lines["after"].append(f"{endpoint} -> {result['validator']}\n")
-    return {side: "".join(text) for side, text in lines.items()}
+        row, place = before.get(endpoint(result)), "{}:{}".format(*endpoint(result))
+        lines["before"] += f"{place} -> {row['validator']}\n" if row else ""
+        lines["after"] += f"{place} -> {result['validator'] or 'upstream default'}\n"
+    return lines
 
 
 if __name__ == "__main__":

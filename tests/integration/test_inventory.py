@@ -1,0 +1,163 @@
+"""Inventories read by real Ansible: what is right becomes a fleet, what is wrong is named with file, line and key."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from celium_ops.base.errors import UsageError
+from celium_ops.fleet.inventory import check_inventory, load_fleet
+
+HOTKEY = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+OTHER = "5E1nK3myeWNWrmffVaH76f2mCFCbe9VcHGwgkfdcD7k3E8D1"
+PINNED = "registry.example/image@sha256:" + "0" * 64
+
+FLEET = f"""\
+all:
+  vars:
+    ansible_user: ops
+    shared_port: 9000
+  children:
+    miners:
+      vars: {{miner_image: "{PINNED}", miner_db_image: "{PINNED}"}}
+      hosts:
+        miner-1:
+          ansible_host: 192.0.2.1
+          miner_wallet_name: wallet
+          miner_hotkey_ss58: {HOTKEY}
+    executors:
+      vars: {{executor_image: "{PINNED}", executor_db_image: "{PINNED}"}}
+      hosts:
+        gpu-1:
+          ansible_host: 192.0.2.2
+          executor_miner: miner-1
+          executor_validator: {HOTKEY}
+          executor_ssh_port: "{{{{ shared_port + 1 }}}}"
+"""
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    file = tmp_path / "fleet.yml"
+    file.write_text(FLEET)
+    return file
+
+
+def test_a_correct_inventory_becomes_a_fleet(inventory):
+    fleet, findings = check_inventory(inventory)
+    assert findings == []
+    gpu = fleet.hosts["gpu-1"]
+    assert gpu.values["executor_ssh_port"] == 9001, "Jinja is templated"
+    assert gpu.endpoint == ("192.0.2.2", 8001), "defaults of the role are seen, the Jinja ones too"
+    assert gpu.values["executor_miner_hotkey"] == HOTKEY, "the miner's hotkey reaches its executors"
+    assert (gpu.connection.address, gpu.connection.user) == ("192.0.2.2", "ops")
+    assert [host.name for host in fleet.executors_of("miner-1")] == ["gpu-1"]
+
+
+# (what is replaced, by what, the line it stands on, the key, a piece of the message)
+WRONG = [
+    ("executor_miner: miner-1", "executor_miner: miner-9", 18, "executor_miner", "no host of the group miners"),
+    (f"executor_validator: {HOTKEY}", "executor_validator: 5F7x", 19, "executor_validator", "checksum is wrong"),
+    ("executor_ssh_port:", "executor_shh_port:", 20, "executor_shh_port", "did you mean executor_ssh_port?"),
+    ('"{{ shared_port + 1 }}"', "70000", 20, "executor_ssh_port", "a port, 1 to 65535"),
+    ('"{{ shared_port + 1 }}"', '"{{ missing }}"', 20, "executor_ssh_port", "'missing' is undefined"),
+    ('"{{ shared_port + 1 }}"', "8001", 20, "executor_ssh_port", "is executor_external_port too"),
+    ("          miner_wallet_name: wallet\n", "", 9, "miner_wallet_name", "miner-1 has no miner_wallet_name"),
+    ("shared_port: 9000", "celium_dialect: klingon", 4, "celium_dialect", "one of celium, lium"),
+    ("shared_port: 9000", "celium_netuid: many", 4, "celium_netuid", "a whole number"),
+    ("executor_miner: miner-1\n", "executor_price: 1\n", 16, "executor_miner", "neither executor_miner nor"),
+    (
+        "executor_miner: miner-1\n",
+        f"executor_miner: miner-1\n          executor_miner_hotkey: {OTHER}\n",
+        19,
+        "executor_miner_hotkey",
+        "is not the hotkey of miner-1",
+    ),
+    ("hosts:\n        gpu-1", "hosts:\n        miner-1: {}\n        gpu-1", 9, None, "groups of two roles"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "key", "message"), WRONG)
+def test_a_wrong_inventory_is_named_with_its_place(inventory, old, new, line, key, message):
+    assert old in FLEET
+    inventory.write_text(FLEET.replace(old, new, 1))
+    _, findings = check_inventory(inventory)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    assert any(
+        message in error.message and (error.file, error.line, error.key) == (str(inventory), line, key)
+        for error in errors
+    ), errors
+    with pytest.raises(UsageError):
+        load_fleet(inventory)
+
+
+UNREADABLE = [
+    ("all: [", "fleet.yml"),
+    ("", "no host is in the groups"),
+    ("all:\n  hosts: {lonely: {}}\n", "no host is in the groups"),
+    (FLEET.replace(HOTKEY, "!vault |\n            $ANSIBLE_VAULT;1.1;AES256\n            6162", 1), "vault"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), UNREADABLE)
+def test_an_unreadable_inventory_is_wrong_usage(inventory, text, message):
+    inventory.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_fleet(inventory)
+    assert message in f"{caught.value.file} {caught.value.message}".lower()
+
+
+def test_group_vars_and_host_vars_are_read_and_named(inventory):
+    (inventory.parent / "host_vars").mkdir()
+    host_vars = inventory.parent / "host_vars" / "gpu-1.yml"
+    host_vars.write_text("---\nexecutor_price: free\n")
+    _, findings = check_inventory(inventory)
+    assert [(finding.file, finding.line, finding.key) for finding in findings] == [
+        (str(host_vars), 2, "executor_price")
+    ]
+
+
+def test_two_executors_cannot_share_an_endpoint(inventory):
+    inventory.write_text(FLEET + "        gpu-2: {ansible_host: 192.0.2.2, executor_miner: miner-1}\n")
+    _, findings = check_inventory(inventory)
+    assert "gpu-2 and gpu-1 share 192.0.2.2:8001" in findings[0].message
+
+
+def test_an_executor_without_a_validator_is_only_warned_about(inventory):
+    inventory.write_text(FLEET.replace(f"          executor_validator: {HOTKEY}\n", ""))
+    _, findings = check_inventory(inventory)
+    assert [(finding.severity, finding.key) for finding in findings] == [("warning", "executor_validator")]
+
+
+def run(*arguments):
+    return subprocess.run(["celium-ops", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_answers_in_the_contracts_form(inventory):
+    good = run("inventory", "lint", "--json", "-i", str(inventory))
+    assert (good.returncode, json.loads(good.stdout)) == (
+        0,
+        {"schema": "celium-ops/inventory-lint/1", "ok": True, "findings": []},
+    )
+    inventory.write_text(FLEET.replace("miner-1\n", "miner-9\n"))
+    bad = run("--json", "-i", str(inventory), "deploy")
+    answer = json.loads(bad.stdout)
+    assert (bad.returncode, answer["schema"], answer["ok"]) == (2, "celium-ops/deploy/1", False)
+    assert (answer["error"]["file"], answer["error"]["line"]) == (str(inventory), 18)
+    assert "Traceback" not in bad.stderr
+
+
+def test_a_missing_inventory_is_wrong_usage():
+    for arguments in (["status"], ["deploy"], ["inventory", "lint"]):
+        done = run(*arguments, "-i", "/nowhere/fleet.yml")
+        assert (done.returncode, "no inventory /nowhere/fleet.yml" in done.stderr) == (2, True), arguments
+
+
+def test_the_sample_inventory_is_wrong_only_at_its_placeholders():
+    sample = Path(__file__).parents[2] / "inventory" / "fleet.example.yml"
+    _, findings = check_inventory(sample)
+    lines = sample.read_text().splitlines()
+    errors = [finding for finding in findings if finding.severity == "error"]
+    assert errors
+    assert all("<" in lines[finding.line - 1] for finding in errors), errors

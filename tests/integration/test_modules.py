@@ -1,0 +1,56 @@
+"""Our Ansible modules, run by Ansible on this machine."""
+
+import json
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def json_merge(tmp_path):
+    file = tmp_path / "daemon.json"
+
+    def run(values, *flags, **options):
+        arguments = json.dumps({"path": str(file), "values": values, **options})
+        command = ["ansible", "localhost", "-c", "local", "-m", "celium.ops.json_merge", "-a", arguments, *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr, file
+
+    return run
+
+
+def test_keys_of_others_stay_and_a_second_run_changes_nothing(json_merge):
+    _, _, file = json_merge({"log-opts": {"max-size": "50m"}})
+    file.write_text('{"runtimes": {"nvidia": {"path": "/x"}}, "log-opts": {"max-file": "9", "max-size": "1m"}}')
+    code, output, _ = json_merge({"log-opts": {"max-size": "50m"}})
+    assert (code, "CHANGED" in output) == (0, True)
+    assert json.loads(file.read_text()) == {
+        "runtimes": {"nvidia": {"path": "/x"}},
+        "log-opts": {"max-file": "9", "max-size": "50m"},
+    }
+    backups = [path for path in file.parent.iterdir() if path != file]
+    assert len(backups) == 1, "the old file is kept"
+    code, output, _ = json_merge({"log-opts": {"max-size": "50m"}})
+    assert (code, "SUCCESS" in output) == (0, True)
+
+
+def test_a_check_shows_the_difference_and_writes_nothing(json_merge):
+    code, output, file = json_merge({"live-restore": True}, "--check", "--diff")
+    assert (code, '+  "live-restore": true' in output, file.exists()) == (0, True, False)
+
+
+FAULTS = [
+    ("{broken", {}, "is not valid JSON"),
+    ("[]", {}, "holds no JSON object"),
+    ("{}", {"validate": "false %s"}, ""),
+]
+
+
+@pytest.mark.parametrize(("before", "options", "message"), FAULTS)
+def test_what_cannot_be_merged_is_left_as_it_was(json_merge, before, options, message):
+    file = json_merge({"a": 1})[2]
+    file.write_text(before)
+    code, output, _ = json_merge({"b": 2}, **options)
+    assert (code, file.read_text()) == (2, before)
+    assert message in output
+    assert "left as it is" in output

@@ -1,0 +1,68 @@
+"""When a host counts as healthy."""
+
+from dataclasses import replace
+
+import pytest
+
+from celium_ops.fleet.model import Connection, Host
+from celium_ops.registry.rows import Registration
+from celium_ops.remote.probe import Container, Sight
+from celium_ops.workflows.status import SERVICES, judge
+
+VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+VALUES = {
+    "executor_address": "192.0.2.9",
+    "executor_external_port": 8001,
+    "executor_miner": "miner-1",
+    "executor_validator": VALIDATOR,
+}
+HOST = Host("gpu-1", "executor", Connection("192.0.2.9"), VALUES)
+ROW = Registration("u", "192.0.2.9", 8001, VALIDATOR)
+
+
+def container(service, state="running", health="healthy"):
+    return Container(f"executor-{service}-1", service, "image", "sha256:0", state, health, "2026-11-20T10:00:00Z")
+
+
+WELL = tuple(container(service) for service in SERVICES["executor"])
+
+
+def status(containers=WELL, row=ROW, host=HOST, registries=None, **sight):
+    known = {"miner-1": {(row.address, row.port): row} if row else {}} if registries is None else registries
+    return judge(host, Sight(True, containers, **sight), known)
+
+
+def test_everything_in_place_is_healthy():
+    answer = status()
+    assert (answer.healthy, answer.registered, answer.validator, answer.problems) == (True, True, VALIDATOR, ())
+
+
+SICK = [
+    (status(containers=WELL[:-1]), "monitor is not there"),
+    (status(containers=(*WELL[:-1], container("monitor", "exited", "none"))), "monitor is exited"),
+    (
+        status(containers=(WELL[0], container("executor", health="unhealthy"), WELL[2])),
+        "executor is running, unhealthy",
+    ),
+    (status(containers=(WELL[0], container("executor", health="starting"), WELL[2])), "executor is running, starting"),
+    (status(row=None), "not registered at miner-1"),
+    (status(row=replace(ROW, validator="5other")), "registered for 5other"),
+    (status(row=replace(ROW, port=8002)), "not registered at miner-1"),
+    (status(containers=None, errors=("no Docker",)), "no Docker"),
+]
+
+
+@pytest.mark.parametrize(("answer", "problem"), SICK)
+def test_what_is_wrong_is_said(answer, problem):
+    assert not answer.healthy
+    assert problem in "; ".join(answer.problems)
+
+
+def test_a_miner_that_cannot_be_asked_leaves_the_registration_unknown():
+    answer = status(registries={})
+    assert (answer.healthy, answer.registered) == (True, None)
+
+
+def test_a_host_that_does_not_answer_is_neither_reachable_nor_healthy():
+    answer = judge(HOST, Sight(False, errors=("Connection refused",)), {})
+    assert (answer.reachable, answer.healthy, answer.problems) == (False, False, ("Connection refused",))

@@ -1,0 +1,88 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celium_ops.fleet.values import WrongValueError, check
+
+HOTKEY = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+
+GOOD = [
+    ("port", 8001, 8001),
+    ("port", "8001", 8001),
+    ("port", 65535, 65535),
+    ("ss58", HOTKEY, HOTKEY),
+    ("port_range", "40000-40100", "40000-40100"),
+    ("port_range", "9001, 9002, 9003", "9001,9002,9003"),
+    ("port_range", 9001, "9001"),
+    ("port_mappings", "[[1, 2], [3, 4]]", [[1, 2], [3, 4]]),
+    ("port_mappings", [[20000, 30000]], [[20000, 30000]]),
+    ("image", "127.0.0.1:5000/a/b@sha256:" + "0" * 64, "127.0.0.1:5000/a/b@sha256:" + "0" * 64),
+    ("float", "2.5", 2.5),
+    ("bool", False, False),
+]
+
+BAD = [
+    ("port", 0),
+    ("port", 65536),
+    ("port", True),
+    ("port", "http"),
+    ("port", "8001.0"),
+    ("int", "1e3"),
+    ("float", "2,5"),
+    ("bool", "yes"),
+    ("path", "wallets"),
+    ("str", "two\nlines"),
+    ("str", ""),
+    ("str", {}),
+    ("ss58", ""),
+    ("ss58", HOTKEY[:-1]),
+    ("ss58", HOTKEY + " "),
+    ("ss58", "0x" + "00" * 32),
+    ("image", "Has Spaces"),
+    ("image", "a@sha256:123"),
+    # Forms that upstream's validator chokes on, or silently finds no port in (run 2026-11-20).
+    ("port_range", "40100-40000"),
+    ("port_range", "9001,9002,"),
+    ("port_range", "9001;9002"),
+    ("port_range", "9001-9002,9005-9006"),
+    ("port_range", "65530-70000"),
+    ("port_range", "0-10"),
+    ("port_range", "9001,9001,9001"),
+    ("port_mappings", "{}x"),
+    ("port_mappings", [[1]]),
+    ("port_mappings", [["a", 2]]),
+    ("port_mappings", [[1, 70000]]),
+    ("list", "a"),
+    ("dict", []),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), GOOD)
+def test_a_good_value_is_taken(kind, value, expected):
+    assert check(kind, value) == expected
+
+
+@pytest.mark.parametrize(("kind", "value"), BAD)
+def test_a_bad_value_says_what_was_expected(kind, value):
+    with pytest.raises(WrongValueError, match=r"\w{4}"):
+        check(kind, value)
+
+
+@given(place=st.integers(0, 47), letter=st.sampled_from("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"))
+def test_one_wrong_letter_in_an_address_is_noticed(place, letter):
+    wrong = HOTKEY[:place] + letter + HOTKEY[place + 1 :]
+    if wrong == HOTKEY:
+        assert check("ss58", wrong) == HOTKEY
+        return
+    with pytest.raises(WrongValueError):
+        check("ss58", wrong)
+
+
+@given(
+    st.sampled_from(["port", "int", "float", "ss58", "port_range", "port_mappings", "image", "path", "str"]), st.text()
+)
+def test_no_text_makes_a_checker_stumble(kind, text):
+    with contextlib.suppress(WrongValueError):
+        check(kind, text)
