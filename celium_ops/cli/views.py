@@ -89,6 +89,8 @@ def show_deployment(deployment: Deployment, check: bool) -> None:
         table.add_row(*row)
     console.print(table)
     for host in deployment.hosts:
+        for difference in host.differences:
+            console.print(f"\n[bold]{host.name}[/]\n{escape(difference)}")
         if host.error:
             console.print(f"[red]{host.name}[/]: {escape(host.error)}")
     well = sum(host.result == "ok" for host in deployment.hosts)

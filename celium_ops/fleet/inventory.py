@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from celium_ops.fleet.model import Connection, Fleet, Host, Role
 from celium_ops.fleet.resolve import PREFIXES, Located, ResolvedHost, resolve
 from celium_ops.fleet.values import WrongValueError, check, is_pinned
 
+Severity = Literal["error", "warning"]
+
 ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor"}
 """The groups that give a host its role."""
 
@@ -24,7 +27,7 @@ ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor"}
 class Finding:
     """Something wrong, or doubtful, in an inventory."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     message: str
     host: str | None = None
     file: str | None = None
@@ -120,9 +123,7 @@ class _HostChecker:
             expected=expected,
         )
 
-    def _at(
-        self, key: str, message: str, expected: str | None = None, severity: Literal["error", "warning"] = "error"
-    ) -> Finding:
+    def _at(self, key: str, message: str, expected: str | None = None, severity: Severity = "error") -> Finding:
         located = self.host.variables.get(key, Located(None))
         secret = any(key in c.variables and c.variables[key].secret for c in load_contracts().values())
         return Finding(
@@ -183,42 +184,43 @@ class _HostChecker:
 
 
 def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
-    """Yield what is wrong between hosts: links to miners, endpoints used twice, executors without a validator."""
+    """Yield what is wrong between hosts: links to miners, hotkeys, endpoints used twice, validators left out."""
     endpoints: dict[tuple[str, int], str] = {}
-
-    def at(host: Host, key: str, severity: Literal["error", "warning"], message: str, expected: str) -> Finding:
-        located = resolved[host.name].variables.get(key, Located(None))
-        file, line = located.file, located.line
-        if file is None:
-            file, line = str(fleet.inventory), _line_of_host(fleet.inventory, host.name)
-        return Finding(severity, message, host.name, file, line, key, located.value, expected)
-
     for host in fleet.of_role("executor"):
-        miner = fleet.hosts.get(host.miner or "")
-        if not host.miner and not host.values.get("executor_miner_hotkey"):
-            message = f"{host.name} has neither executor_miner nor executor_miner_hotkey, so it would obey nobody"
-            yield at(host, "executor_miner", "error", message, "the inventory name of a miner")
-        if miner and host.values.get("executor_miner_hotkey") != miner.values.get("miner_hotkey_ss58"):
-            message = (
-                f"executor_miner_hotkey: {host.values.get('executor_miner_hotkey')} is not the hotkey of {miner.name}"
-            )
-            if resolved[host.name].variables["executor_miner_hotkey"].file:
-                yield at(
-                    host, "executor_miner_hotkey", "error", message, "the line left out: it follows from the miner"
-                )
-        if host.miner and (miner is None or miner.role != "miner"):
-            message = f"executor_miner: {host.miner!r} is no host of the group miners"
-            yield at(host, "executor_miner", "error", message, "the inventory name of a miner")
+        at = functools.partial(_at_key, fleet, resolved[host.name])
+        yield from _link_to_miner(fleet, host, resolved[host.name], at)
         if {"executor_address", "executor_external_port"} <= host.values.keys():
             other = endpoints.setdefault(host.endpoint, host.name)
             if other != host.name:
                 address, port = host.endpoint
                 message = f"{host.name} and {other} share {address}:{port}; a miner's registry holds it once"
-                yield at(host, "executor_external_port", "error", message, "an address and port of its own")
+                yield at("executor_external_port", "error", message, "an address and port of its own")
         unpinned = resolved[host.name].variables.get("executor_validator", Located(None)).value is None
         if host.miner and unpinned and host.values.get("celium_dialect") == "celium":
             message = f"{host.name} has no executor_validator, so it will not be registered and earns nothing"
-            yield at(host, "executor_validator", "warning", message, "the hotkey of a validator")
+            yield at("executor_validator", "warning", message, "the hotkey of a validator")
+
+
+def _link_to_miner(fleet: Fleet, host: Host, resolved: ResolvedHost, at: Callable[..., Finding]) -> Iterator[Finding]:
+    miner, hotkey = fleet.hosts.get(host.miner or ""), host.values.get("executor_miner_hotkey")
+    if not host.miner:
+        if not hotkey:
+            message = f"{host.name} has neither executor_miner nor executor_miner_hotkey, so it would obey nobody"
+            yield at("executor_miner", "error", message, "the inventory name of a miner")
+    elif miner is None or miner.role != "miner":
+        message = f"executor_miner: {host.miner!r} is no host of the group miners"
+        yield at("executor_miner", "error", message, "the inventory name of a miner")
+    elif resolved.variables["executor_miner_hotkey"].file and hotkey != miner.values.get("miner_hotkey_ss58"):
+        message = f"executor_miner_hotkey: {hotkey} is not the hotkey of {miner.name}"
+        yield at("executor_miner_hotkey", "error", message, "the line left out: it follows from the miner")
+
+
+def _at_key(fleet: Fleet, host: ResolvedHost, key: str, severity: Severity, message: str, expected: str) -> Finding:
+    located = host.variables.get(key, Located(None))
+    file, line = located.file, located.line
+    if file is None:
+        file, line = str(fleet.inventory), _line_of_host(fleet.inventory, host.name)
+    return Finding(severity, message, host.name, file, line, key, located.value, expected)
 
 
 def _connection(host: ResolvedHost) -> Connection:

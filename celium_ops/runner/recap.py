@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -24,6 +25,7 @@ class HostRecap:
     began: datetime | None = None
     ended: datetime | None = None
     changes: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -73,6 +75,7 @@ class Recap:
             if result.get("changed"):
                 host.changed += 1
                 host.changes.append(host.task)
+                host.differences.extend(_differences(result))
         elif kind == "runner_on_unreachable":
             host.result, host.error = "unreachable", _reason(result)
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
@@ -92,6 +95,26 @@ class Recap:
 def _when(event: Event) -> datetime | None:
     created = event.get("created")
     return datetime.fromisoformat(created) if created else None
+
+
+def _differences(result: dict[str, Any]) -> list[str]:
+    """Return what a task changed inside files, as unified diffs; tasks with secrets report none."""
+    items = [item for item in result.get("results", [result]) if isinstance(item, dict)]
+    parts = [part for item in items for part in _as_list(item.get("diff"))]
+    return [
+        _unified(part) for part in parts if isinstance(part.get("after"), str) and part["after"] != part.get("before")
+    ]
+
+
+def _as_list(diff: Any) -> list[dict[str, Any]]:
+    return diff if isinstance(diff, list) else [diff] if diff else []
+
+
+def _unified(part: dict[str, Any]) -> str:
+    before, after = (str(part.get(side) or "").splitlines() for side in ("before", "after"))
+    # Ansible names the new text after a temporary file on the controller; the file on the host says more.
+    name = str(part.get("before_header") or part.get("after_header") or "")
+    return "\n".join(difflib.unified_diff(before, after, name, name, lineterm=""))
 
 
 def _reason(result: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ class HostOutcome:
     error: str | None = None
     registered: bool | None = None
     changes: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the host as ``deploy --json`` promises it."""
@@ -118,8 +119,9 @@ def _outcome(name: str, recap: Recap) -> HostOutcome:
     if host is None:
         words = recap.messages[-1] if recap.messages else "Ansible ended early"
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
-    result = host.result or "failed"
-    return HostOutcome(name, result, host.changed, host.seconds, host.error, changes=host.changes)
+    outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
+    outcome.changes, outcome.differences = host.changes, host.differences
+    return outcome
 
 
 def _miners_outside(selected: list[Host], outcomes: dict[str, HostOutcome]) -> dict[str, list[Host]]:
