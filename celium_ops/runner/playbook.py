@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +24,8 @@ from celium_ops.base.files import write_atomic
 from celium_ops.runner.recap import Event, HostRecap, Recap
 
 MAX_FORKS = 25
+GRACE = 15.0
+"""Seconds Ansible gets to end after ctrl-c."""
 OnHost = Callable[[HostRecap], None]
 
 
@@ -42,7 +46,7 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
 
     Raises:
         CeliumError: Ansible ended before it reached any host.
-        KeyboardInterrupt: ctrl-c; Ansible and its connections are gone when it is raised.
+        KeyboardInterrupt: ctrl-c; Ansible was asked to end, and has ended, when it is raised.
     """
     import ansible_runner
 
@@ -55,7 +59,7 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
         # False: no event files. They would hold the results of all tasks, and cost a file each.
         return False
 
-    with _private_folder() as folder, _interruptible() as interrupted:
+    with _private_folder() as folder, _interruptible() as interruption:
         runner = ansible_runner.run(
             private_data_dir=str(folder),
             playbook=f"celium.ops.{playbook.name}",
@@ -63,12 +67,12 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
             cmdline=_arguments(playbook, folder),
             envvars=environment(),
             event_handler=handle,
-            cancel_callback=interrupted.is_set,
+            cancel_callback=interruption.must_kill,
             quiet=True,
             # Without this, runner leaves variables and passwords in files, and takes those of an earlier run.
             suppress_env_files=True,
         )
-        if interrupted.is_set():
+        if interruption.began:
             raise KeyboardInterrupt
         if not recap.hosts and runner.rc:
             raise CeliumError(_last_words(recap, runner.stdout.read()), remedy="celium-ops inventory lint may say more")
@@ -125,20 +129,45 @@ def _private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass
+class _Interruption:
+    """Ctrl-c during a run: Ansible is asked to end, so that it ends its workers too, and killed only if it does not."""
+
+    began: float | None = None
+
+    def note(self, _signal: int, _frame: FrameType | None) -> None:
+        """Handle the signal; a second one does not wait any longer."""
+        if self.began is None:
+            self.began = time.monotonic()
+            for child in _children():
+                os.kill(child, signal.SIGINT)
+        else:
+            self.began = -math.inf
+
+    def must_kill(self) -> bool:
+        """Answer runner, which asks all the time; it then kills Ansible's process group."""
+        return self.began is not None and time.monotonic() - self.began > GRACE
+
+
+def _children() -> Iterator[int]:
+    """Yield our child processes (Linux); runner does not tell which one it started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it may end while we look
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid():
+                yield int(stat.parent.name)
+
+
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn ctrl-c into an event while a run lasts; runner's own handlers are never restored (its issue 1075)."""
-    interrupted = threading.Event()
+def _interruptible() -> Iterator[_Interruption]:
+    """Take the signals while a run lasts, and give them back; runner's own handlers are never restored (its 1075)."""
+    interruption = _Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield interruption
         return
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        interrupted.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interruption.note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupted
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,284 @@
+"""`celium-ops deploy` and `status` on real hosts: systemd, sshd, apt, Docker, registry, Postgres.
+
+The tests of this file tell one story in order: a virgin fleet is checked, deployed, left alone, damaged, repaired and
+extended. Each leaves the fleet healthy for the next.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+
+
+class Fleet:
+    """The lab's hosts as this file works with them."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.names = self.run_json("status")["hosts"] and [host["name"] for host in self.status()["hosts"]]
+
+    def run(self, *arguments):
+        return self.lab.run("-i", str(self.lab.inventory), *arguments)
+
+    def run_json(self, *arguments):
+        done = self.run("--json", *arguments)
+        assert "Traceback" not in done.stderr, done.stderr
+        return {**json.loads(done.stdout), "rc": done.returncode, "stderr": done.stderr}
+
+    def deploy(self, *arguments):
+        answer = self.run_json("deploy", *arguments)
+        answer["by_name"] = {host["name"]: host for host in answer["hosts"]}
+        return answer
+
+    def status(self):
+        answer = self.run_json("status")
+        answer["by_name"] = {host["name"]: host for host in answer["hosts"]}
+        return answer
+
+    def started(self):
+        """Return when each container of the fleet was started: what restarted shows."""
+        return {
+            (host["name"], container["service"]): container["started_at"]
+            for host in self.status()["hosts"]
+            for container in host["containers"]
+        }
+
+    def on(self, host, script):
+        """Run a shell script as root on a host, by a way that is not ours, and return what it prints."""
+        command = ["docker", "exec", "-i", self.lab.docker_name(host), "sh", "-c", script]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def sql(self, statement):
+        psql = 'psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "' + statement + '"'
+        return self.on("miner-1", f"docker exec miner-db-1 sh -c '{psql}'").strip()
+
+    def set_variable(self, host, key, value):
+        yaml = YAML()
+        content = yaml.load(self.lab.inventory)
+        group = content["all"]["children"]["miners" if host.startswith("miner") else "executors"]
+        group["hosts"][host][key] = value
+        yaml.dump(content, self.lab.inventory)
+
+
+@pytest.fixture(scope="module")
+def fleet(lab):
+    return Fleet(lab)
+
+
+def test_a_virgin_fleet_can_be_checked_without_changing_it(fleet):
+    answer = fleet.deploy("--check")
+    assert (answer["rc"], answer["ok"]) == (3, True), answer
+    assert all(host["changed"] for host in answer["hosts"])
+    for host in fleet.names:
+        assert fleet.on(host, "ls /opt; command -v docker || true").strip() == ""
+
+
+def test_status_of_a_virgin_fleet_says_what_is_missing(fleet):
+    done = fleet.run("status")
+    assert done.returncode == 1
+    assert "executor-1: " in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_one_deploy_brings_everything_up(fleet):
+    answer = fleet.deploy()
+    assert (answer["rc"], answer["ok"]) == (0, True), answer
+    assert {host["result"] for host in answer["hosts"]} == {"ok"}
+    status = fleet.status()
+    assert (status["rc"], status["ok"]) == (0, True), status
+    executors = [host for host in status["hosts"] if host["role"] == "executor"]
+    assert all(host["registered"] and host["validator"] for host in executors)
+    assert all("@sha256:" in container["image"] for host in status["hosts"] for container in host["containers"])
+    assert {host["name"]: host["registered"] for host in answer["hosts"] if host["registered"] is not None} == {
+        host["name"]: True for host in executors
+    }
+
+
+def test_a_second_deploy_changes_and_restarts_nothing(fleet):
+    before = fleet.started()
+    answer = fleet.deploy()
+    assert (answer["rc"], [host["changed"] for host in answer["hosts"]]) == (0, [0] * len(fleet.names)), answer
+    assert fleet.started() == before
+    check = fleet.deploy("--check")
+    assert (check["rc"], [host["changed"] for host in check["hosts"]]) == (0, [0] * len(fleet.names))
+
+
+def test_the_database_is_reached_by_nobody_outside_and_files_are_roots(fleet):
+    modes = fleet.on(
+        "executor-1", "stat -c '%a %U %n' /opt/celium/executor /opt/celium/executor/.env /opt/celium/executor/db.env"
+    )
+    assert [line.split()[:2] for line in modes.splitlines()] == [["700", "root"], ["600", "root"], ["600", "root"]]
+    published = fleet.on("executor-1", "docker ps --format '{{.Names}} {{.Ports}}'")
+    assert [line for line in published.splitlines() if "executor-db" in line and "->" in line] == []
+
+
+def test_no_secret_is_shown(fleet):
+    password = fleet.on("executor-1", "sed -n s/^POSTGRES_PASSWORD=//p /opt/celium/executor/db.env").strip()
+    assert len(password) >= 20
+    fleet.on("executor-1", "rm /opt/celium/executor/.env /opt/celium/executor/db.env")
+    done = fleet.run("-v", "deploy", "--diff", "--limit", "executor-1")
+    assert done.returncode == 0, done.stderr
+    assert password not in done.stdout + done.stderr
+    assert password == fleet.on("executor-1", "sed -n s/^POSTGRES_PASSWORD=//p /opt/celium/executor/db.env").strip()
+    assert not list(Path("/tmp").glob("celium-ops-*")), "run folders are gone"
+    assert fleet.on("executor-1", "ls /home/operator/.ansible/tmp 2>/dev/null || true").strip() == ""
+
+
+def test_an_executor_that_was_unregistered_by_hand_is_noticed_and_registered_again(fleet):
+    fleet.sql("delete from executor where address = (select address from executor order by address limit 1)")
+    status = fleet.status()
+    assert (status["rc"], status["by_name"]["executor-1"]["registered"]) == (1, False)
+    assert "not registered at miner-1" in status["by_name"]["executor-1"]["problems"]
+    assert fleet.deploy("--limit", "executor-1")["by_name"]["executor-1"]["registered"] is True
+    assert fleet.status()["ok"]
+
+
+def test_another_validator_in_the_inventory_switches_the_row_and_keeps_its_uuid(fleet):
+    before = fleet.sql("select uuid from executor order by address")
+    old = fleet.status()["by_name"]["executor-1"]["validator"]
+    fleet.set_variable("executor-1", "executor_validator", VALIDATOR)
+    assert "the inventory says" in " ".join(fleet.status()["by_name"]["executor-1"]["problems"])
+    answer = fleet.deploy()
+    assert (answer["rc"], answer["by_name"]["miner-1"]["changed"]) == (0, 1), answer
+    assert fleet.status()["by_name"]["executor-1"]["validator"] == VALIDATOR
+    assert fleet.sql("select uuid from executor order by address") == before
+    fleet.set_variable("executor-1", "executor_validator", old)
+    assert fleet.deploy()["ok"]
+
+
+def test_an_api_that_is_alive_with_an_unusable_hotkey_is_not_healthy(fleet):
+    fleet.on(
+        "executor-1",
+        "sed -i 's/^MINER_HOTKEY_SS58_ADDRESS=.*/MINER_HOTKEY_SS58_ADDRESS=5notakey/' /opt/celium/executor/.env;"
+        "docker compose --project-directory /opt/celium/executor up -d --wait 2>/dev/null || true",
+    )
+    status = fleet.status()
+    assert status["rc"] == 1
+    assert any("executor is running, " in problem for problem in status["by_name"]["executor-1"]["problems"]), status
+    assert fleet.deploy()["ok"], "a deploy puts the inventory's hotkey back"
+    assert fleet.status()["ok"]
+
+
+def test_a_stack_that_does_not_get_healthy_is_shown_with_its_last_words(fleet):
+    # The miner's port is taken on the host by something else, as an operator would meet it.
+    fleet.on("executor-2", "docker rm -f executor-executor-1")
+    fleet.on("executor-2", "systemd-run --unit squatter python3 -m http.server 8001")
+    try:
+        answer = fleet.deploy()
+        failed = answer["by_name"]["executor-2"]
+        assert (answer["rc"], failed["result"]) == (1, "failed"), answer
+        assert "8001" in failed["error"]
+        assert "address already in use" in failed["error"]
+        assert {host["result"] for host in answer["hosts"] if host["name"] != "executor-2"} == {"ok"}
+    finally:
+        fleet.on("executor-2", "systemctl stop squatter")
+    assert fleet.deploy()["ok"]
+    assert fleet.status()["ok"]
+
+
+def test_a_dead_host_is_named_and_the_others_are_done(fleet):
+    name = fleet.lab.docker_name("executor-2")
+    before = fleet.started()
+    subprocess.run(["docker", "stop", "-t", "5", name], check=True, capture_output=True)
+    try:
+        answer = fleet.deploy()
+        dead = answer["by_name"]["executor-2"]
+        assert (answer["rc"], answer["ok"], dead["result"]) == (1, False, "unreachable")
+        assert dead["error"]
+        assert {host["result"] for host in answer["hosts"] if host["name"] != "executor-2"} == {"ok"}
+        status = fleet.status()
+        assert (status["rc"], status["by_name"]["executor-2"]["reachable"]) == (1, False)
+        assert status["by_name"]["executor-1"]["healthy"]
+        people = fleet.run("deploy")
+        assert "executor-2: " in people.stdout
+        assert (people.returncode, "Traceback" in people.stderr) == (1, False)
+    finally:
+        assert fleet.lab.run("lab", "up").returncode == 0
+    assert fleet.deploy()["ok"], "the next deploy finishes the job"
+    after = fleet.started()
+    assert {key: when for key, when in after.items() if key[0] != "executor-2"} == {
+        key: when for key, when in before.items() if key[0] != "executor-2"
+    }
+
+
+def test_a_changed_host_key_is_refused(fleet):
+    key = fleet.on("executor-1", "cat /etc/ssh/ssh_host_ed25519_key")
+    fleet.on("executor-1", "rm /etc/ssh/ssh_host_*; ssh-keygen -qA; systemctl restart ssh")
+    try:
+        status = fleet.status()
+        assert (status["rc"], status["by_name"]["executor-1"]["reachable"]) == (1, False)
+        assert "host key" in " ".join(status["by_name"]["executor-1"]["problems"]).lower()
+    finally:
+        restore = f"cat > /etc/ssh/ssh_host_ed25519_key <<'END'\n{key}END\n"
+        fleet.on(
+            "executor-1",
+            restore
+            + "chmod 600 /etc/ssh/ssh_host_ed25519_key; rm -f /etc/ssh/ssh_host_ed25519_key.pub; systemctl restart ssh",
+        )
+    assert fleet.status()["ok"]
+
+
+def test_adding_an_executor_touches_nothing_else(fleet):
+    before = fleet.started()
+    assert fleet.lab.run("lab", "up", "--executors", "3").returncode == 0
+    answer = fleet.deploy()
+    assert (answer["rc"], answer["by_name"]["executor-3"]["registered"]) == (0, True), answer
+    after = fleet.started()
+    assert {key: after[key] for key in before} == before
+    assert {host for host, _ in after.keys() - before.keys()} == {"executor-3"}
+
+
+def test_plain_ansible_plays_the_collection(fleet, tmp_path):
+    command = ["ansible-playbook", "-i", str(fleet.lab.inventory), "celium.ops.executor", "--limit", "executor-1"]
+    done = subprocess.run(command, cwd=tmp_path, env=fleet.lab.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=0" in done.stdout
+
+
+VALUES = [
+    "plain",
+    "two words",
+    " around ",
+    "it's",
+    'say "hi"',
+    "$HOME ${HOME} $$",
+    "back\\slash \\n \\$ \\\\",
+    "# no comment",
+    "a #b",
+    "both ' and \"",
+    "' \\' \" $X \\",
+    "käse ✓",
+    "!&;|<>()`~%=",
+    "tab\tinside",
+    "[[1, 2], [3, 4]]",
+    "\\",
+    "trailing\\",
+    "'",
+    '"',
+    "",
+]
+
+
+def test_every_value_reaches_the_process_as_it_was_written(fleet):
+    from ansible_collections.celium.ops.plugins.filter.env_value import env_value
+
+    expected = {f"V{number}": value for number, value in enumerate(VALUES)}
+    text = "".join(f"{key}={env_value(value)}\n" for key, value in expected.items())
+    image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1").strip()
+    compose = json.dumps({"name": "env", "services": {"a": {"image": image, "env_file": ["values.env"]}}})
+    for host in ("executor-1", "executor-2"):  # the two versions of Compose in the lab
+        program = "import json, os; print(json.dumps(dict(os.environ)))"
+        script = f"""
+        mkdir -p /tmp/env && cd /tmp/env
+        cat > values.env <<'END-OF-VALUES'\n{text}END-OF-VALUES
+        cat > compose.yml <<'END-OF-FILE'\n{compose}\nEND-OF-FILE
+        docker compose run --rm -T --entrypoint python3 a -c '{program}'
+        """
+        seen = json.loads(fleet.on(host, script))
+        assert {key: seen.get(key) for key in expected} == expected, host
