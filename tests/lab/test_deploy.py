@@ -156,7 +156,7 @@ def test_an_api_that_is_alive_with_an_unusable_hotkey_is_not_healthy(fleet):
     fleet.on(
         "executor-1",
         "sed -i 's/^MINER_HOTKEY_SS58_ADDRESS=.*/MINER_HOTKEY_SS58_ADDRESS=5notakey/' /opt/celium/executor/.env;"
-        "docker compose --project-directory /opt/celium/executor up -d --wait 2>/dev/null || true",
+        "docker compose --project-directory /opt/celium/executor up -d",
     )
     status = fleet.status()
     assert status["rc"] == 1

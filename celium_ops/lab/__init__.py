@@ -1,0 +1,1 @@
+"""The rehearsal fleet: hosts, registry, stand-in images on one Linux machine."""

@@ -1,0 +1,14 @@
+"""Makes the executor's table. Wrong settings or an absent database end the start here, with 1."""
+
+from __future__ import annotations
+
+import logging
+
+from podlog import PodLogs
+from settings import Settings
+
+logging.basicConfig(level=logging.INFO)
+
+if __name__ == "__main__":
+    PodLogs(Settings().db_uri).migrate()
+    logging.getLogger("migrate").info("schema is current")

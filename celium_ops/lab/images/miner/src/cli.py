@@ -1,0 +1,188 @@
+"""The miner's command line with upstream's commands, options, prompts, streams and exit codes.
+
+Answers are log lines on stderr, prompts go to stdout, and a handled failure ends with 0. Alone among the stand-ins it
+does not say what it is: what it prints is its interface, and an empty table must give no output.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+import collateral
+from service import Deposit, Service
+from settings import Settings
+from wallet import imitate_sdk_import
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Command = TypeVar("Command", bound="Callable[..., None]")
+
+logging.basicConfig(level=logging.INFO)
+logger = logging.getLogger(__name__)
+
+_ADDRESS = click.option("--address", prompt="Executor address", help="Address of the executor")
+_PORT = click.option("--port", type=int, prompt="Executor port", help="Port of the executor's API")
+_VALIDATOR = click.option("--validator", prompt="Validator hotkey", help="Hotkey of the validator that may use it")
+_PRIVATE_KEY = click.option(
+    "--private-key", prompt="Ethereum private key", hide_input=True, help="Ethereum private key"
+)
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Put several options on a command, in reading order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _service() -> Service:
+    return Service(click.get_current_context().obj)
+
+
+@click.group()
+def cli() -> None:
+    """Manage the executors of a miner (celium-ops lab stand-in, not the real neuron)."""
+
+
+@cli.command("add-executor")
+@_options(_ADDRESS, _PORT, _VALIDATOR)
+@click.option("--gpu-type", help="GPU model, for the deposit")
+@click.option("--gpu-count", type=int, help="Number of GPUs, for the deposit")
+@click.option("--deposit-amount", type=float, help="TAO to deposit")
+@click.option("--private-key", help="Ethereum private key that pays the deposit")
+def add_executor(
+    address: str,
+    port: int,
+    validator: str,
+    gpu_type: str | None,
+    gpu_count: int | None,
+    deposit_amount: float | None,
+    private_key: str | None,
+) -> None:
+    """Add an executor, and pay its collateral when the deposit's options are given."""
+    deposit = Deposit(gpu_type, gpu_count, deposit_amount, private_key)
+    _service().add_executor(address, port, validator, deposit)
+
+
+@cli.command("remove-executor")
+@_options(_ADDRESS, _PORT)
+def remove_executor(address: str, port: int) -> None:
+    """Remove an executor."""
+    service = _service()
+    if click.confirm(f"Remove the executor {address}:{port}?"):
+        service.remove_executor(address, port)
+    else:
+        logger.info("Executor removal cancelled.")
+
+
+@cli.command("show-executors")
+def show_executors() -> None:
+    """Show the executors."""
+    _service().show_executors()
+
+
+@cli.command("switch-validator")
+@_options(_ADDRESS, _PORT, _VALIDATOR)
+def switch_validator(address: str, port: int, validator: str) -> None:
+    """Give an executor to another validator."""
+    service = _service()
+    if click.confirm(f"Switch the executor {address}:{port} to the validator {validator}?"):
+        service.switch_validator(address, port, validator)
+    else:
+        logger.info("Cancelled.")
+
+
+@cli.command("deposit-collateral")
+@_options(_ADDRESS, _PORT)
+@click.option("--gpu-type", prompt="GPU type")
+@click.option("--gpu-count", type=int, prompt="GPU count")
+@click.option("--deposit-amount", type=float, help="TAO to deposit; computed from the GPUs when absent")
+@_PRIVATE_KEY
+def deposit_collateral(address: str, port: int, private_key: str, **_amount: object) -> None:
+    """Pay the collateral of an executor."""
+    _service().deposit(address, port, private_key)
+
+
+@cli.command("reclaim-collateral")
+@click.option("--executor_uuid", prompt="Executor uuid")
+@_PRIVATE_KEY
+def reclaim_collateral(executor_uuid: str, private_key: str) -> None:
+    """Open the reclaim of an executor's collateral."""
+    _service().transact(f"reclaim collateral of {executor_uuid}", private_key)
+
+
+@cli.command("get-miner-collateral")
+def get_miner_collateral() -> None:
+    """Show the collateral of all executors."""
+    _service().show_miner_collateral()
+
+
+@cli.command("get-executor-collateral")
+@_options(_ADDRESS, _PORT)
+def get_executor_collateral(address: str, port: int) -> None:
+    """Show the collateral of an executor."""
+    _service().show_executor_collateral(address, port)
+
+
+@cli.command("get-reclaim-requests")
+def get_reclaim_requests() -> None:
+    """Show the open reclaims."""
+    _service().show_reclaim_requests()
+
+
+@cli.command("finalize-reclaim-request")
+@click.option("--reclaim-request-id", type=int, prompt="Reclaim request id")
+@_PRIVATE_KEY
+def finalize_reclaim_request(reclaim_request_id: int, private_key: str) -> None:
+    """Finish a reclaim."""
+    _service().transact(f"finalize reclaim request {reclaim_request_id}", private_key)
+
+
+@cli.command("associate-eth")
+@_PRIVATE_KEY
+def associate_eth(private_key: str) -> None:
+    """Tie an Ethereum address to the hotkey."""
+    _service().transact("associate the ethereum address", private_key)
+
+
+@cli.command("get-associated-evm-address")
+def get_associated_evm_address() -> None:
+    """Show the Ethereum address tied to the hotkey."""
+    _service().show_associated_evm_address()
+
+
+@cli.command("get-eth-ss58-address")
+@_PRIVATE_KEY
+def get_eth_ss58_address(private_key: str) -> None:
+    """Print the chain address of an Ethereum address: the only answer that goes to stdout."""
+    _service()
+    click.echo(collateral.mirror_address(collateral.evm_address(private_key)))
+
+
+@cli.command("transfer-tao-to-eth-address")
+@click.option("--amount", type=float, prompt="Amount in TAO")
+@_PRIVATE_KEY
+def transfer_tao_to_eth_address(amount: float, private_key: str) -> None:
+    """Send TAO to an Ethereum address."""
+    _service().transact(f"transfer {amount} TAO to the ethereum address", private_key)
+
+
+@cli.command("get-balance-of-eth-address")
+@_PRIVATE_KEY
+def get_balance_of_eth_address(private_key: str) -> None:
+    """Show the balance of an Ethereum address."""
+    _service().show_evm_balance(private_key)
+
+
+if __name__ == "__main__":
+    imitate_sdk_import()
+    # Before any option is looked at: upstream's settings are read while its modules are imported.
+    sys.exit(cli(obj=Settings()))

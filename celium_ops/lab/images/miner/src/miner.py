@@ -1,0 +1,112 @@
+"""Stands in for the miner's API: upstream's routes, start, log markers and slow end; no chain behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from settings import Settings
+from sqlalchemy.exc import SQLAlchemyError
+from standin import announce
+from store import Store
+from wallet import imitate_sdk_import, open_hotkey
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+logging.basicConfig(level=logging.INFO)
+logger = logging.getLogger("miner")
+
+CYCLE_SECONDS = 120
+
+
+class ChainLoop:
+    """The cycle that keeps a miner on the chain. There is no chain here, so it only says what upstream says then."""
+
+    def __init__(self, hotkey: str) -> None:
+        self._hotkey = hotkey
+        self._should_exit = False
+
+    async def run(self) -> None:
+        """Log the markers once per cycle until told to stop."""
+        while not self._should_exit:
+            logger.error("failed initializing subtensor: the lab has no chain for the hotkey %s", self._hotkey)
+            logger.error("Announcing miner error: no subtensor")
+            logger.error("Miner sync failed: no subtensor")
+            await asyncio.sleep(CYCLE_SECONDS)
+
+    def stop(self) -> None:
+        """Ask the loop to end. As upstream's it looks up only when its sleep is over."""
+        self._should_exit = True
+
+
+def create_app(settings: Settings, store: Store, hotkey: str) -> FastAPI:
+    """Return the API. Its lifespan fails, which ends the process with 3, where upstream's does."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not settings.external_ip_address:
+            raise RuntimeError("EXTERNAL_IP_ADDRESS is blank, and the lab has nobody to ask for the public address")
+        loop = ChainLoop(hotkey)
+        task = asyncio.create_task(loop.run())
+        yield
+        # The listening socket is closed by now; the process lives until the loop's sleep is over, as upstream's does.
+        loop.stop()
+        await task
+
+    app = FastAPI(title="compute-subnet-miner", lifespan=lifespan)
+
+    @app.get("/debug/executors")
+    def debug_executors() -> list[dict[str, Any]] | None:
+        """Answer null, unless DEBUG is on."""
+        return [dict(row._mapping) for row in store.executors()] if settings.debug else None
+
+    @app.get("/debug/hotkey")
+    def debug_hotkey() -> str | None:
+        """Answer null, unless DEBUG is on."""
+        return hotkey if settings.debug else None
+
+    app.add_api_websocket_route("/websocket/{validator_key}", converse)
+    return app
+
+
+async def converse(websocket: WebSocket, validator_key: str) -> None:
+    """Accept a validator's connection and close it with 1000 on a message that is no request.
+
+    No validator is authenticated here: a request gets a refusal, and the connection is closed as well.
+    """
+    await websocket.accept()
+    with contextlib.suppress(WebSocketDisconnect):
+        try:
+            request = json.loads(await websocket.receive_text())
+            logger.info("validator %s sent a %s", validator_key, request["message_type"])
+            await websocket.send_json({"message_type": "UnAuthorizedRequest", "details": "lab stand-in"})
+        except (KeyError, TypeError, ValueError) as error:
+            logger.error("validator %s sent what is no request: %s", validator_key, error)
+        await websocket.close(1000)
+
+
+def main() -> int:
+    """Serve until stopped; 1 without a database or with wrong settings, 3 when the start-up fails."""
+    announce("miner")
+    imitate_sdk_import()
+    settings = Settings()
+    hotkey = open_hotkey(settings)
+    store = Store(settings.sqlalchemy_database_uri)
+    try:
+        store.check()
+    except SQLAlchemyError as error:
+        logger.error("the database does not answer: %s", error)
+        return 1
+    uvicorn.run(create_app(settings, store, hotkey), host="0.0.0.0", port=settings.internal_port)  # noqa: S104 -- as upstream
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

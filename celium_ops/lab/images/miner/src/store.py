@@ -1,0 +1,113 @@
+"""The miner's tables: how they are made, and what the programs do with them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, create_engine, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+
+# Upstream's revisions of the dialect celium, as one step: nobody starts from an older one.
+MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "eb0b92cbc38e",
+        (
+            """CREATE TABLE validator (
+                uuid uuid NOT NULL CONSTRAINT validator_pkey PRIMARY KEY,
+                validator_hotkey varchar NOT NULL CONSTRAINT validator_validator_hotkey_key UNIQUE,
+                active boolean NOT NULL)""",
+            # The constraint's name has upstream's spelling.
+            """CREATE TABLE executor (
+                uuid uuid NOT NULL CONSTRAINT executor_pkey PRIMARY KEY,
+                address varchar NOT NULL,
+                port integer NOT NULL,
+                validator varchar NOT NULL,
+                CONSTRAINT unique_contraint_address_port UNIQUE (address, port))""",
+        ),
+    ),
+)
+
+
+class UnknownRevisionError(Exception):
+    """The database was migrated by a version that this one does not know."""
+
+
+def migrate(connection: Connection, migrations: Sequence[tuple[str, tuple[str, ...]]] = MIGRATIONS) -> list[str]:
+    """Bring the schema to its newest revision and return the revisions that were applied.
+
+    Raises:
+        UnknownRevisionError: the database's revision is not among ours, so it is left alone.
+    """
+    # Two programs may start at once on an empty database.
+    connection.execute(text("SELECT pg_advisory_xact_lock(51)"))
+    connection.execute(
+        text(
+            "CREATE TABLE IF NOT EXISTS alembic_version"
+            " (version_num varchar(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY)"
+        )
+    )
+    current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    known = [revision for revision, _ in migrations]
+    if current is not None and current not in known:
+        raise UnknownRevisionError(f"Can't locate revision identified by '{current}'")
+    pending = migrations[known.index(current) + 1 if current else 0 :]
+    for revision, statements in pending:
+        for statement in statements:
+            connection.execute(text(statement))
+        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+    return [revision for revision, _ in pending]
+
+
+class Store:
+    """The miner's database.
+
+    Args:
+        uri: an SQLAlchemy database URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.engine = create_engine(uri)
+
+    def _run(self, statement: str, **values: object) -> Sequence[Row[Any]]:
+        with self.engine.begin() as connection:
+            result = connection.execute(text(statement), values)
+            return result.all() if result.returns_rows else []
+
+    def check(self) -> None:
+        """Connect once; raises what the driver raises when nobody answers."""
+        self._run("SELECT 1")
+
+    def executors(self) -> Sequence[Row[Any]]:
+        """Return every row, in the order Postgres happens to keep them: an updated row moves to the end."""
+        return self._run("SELECT * FROM executor")
+
+    def find(self, address: str, port: int) -> Row[Any] | None:
+        """Return the row of an executor, None when there is none."""
+        rows = self._run("SELECT * FROM executor WHERE address = :address AND port = :port", address=address, port=port)
+        return rows[0] if rows else None
+
+    def add(self, address: str, port: int, validator: str) -> uuid.UUID:
+        """Insert an executor as it is given: upstream checks nothing but that address and port are new."""
+        key = uuid.uuid4()
+        self._run(
+            "INSERT INTO executor (uuid, address, port, validator) VALUES (:uuid, :address, :port, :validator)",
+            uuid=key,
+            address=address,
+            port=port,
+            validator=validator,
+        )
+        return key
+
+    def set_validator(self, key: uuid.UUID, validator: str) -> None:
+        """Change who may use an executor; its uuid stays."""
+        self._run("UPDATE executor SET validator = :validator WHERE uuid = :uuid", validator=validator, uuid=key)
+
+    def remove(self, key: uuid.UUID) -> None:
+        """Delete an executor's row."""
+        self._run("DELETE FROM executor WHERE uuid = :uuid", uuid=key)

@@ -1,0 +1,178 @@
+"""The stand-in neuron images: what upstream publishes on Docker Hub, imitated at its interfaces and labelled so.
+
+All images are thin layers over one Debian 12 system, so a host pulls that once. A tag holds a hash of everything that
+goes in: the same inputs give the same tag, and nothing is built twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from celium_ops.base.errors import CeliumError
+from celium_ops.lab import docker, rootfs
+from celium_ops.lab.process import run
+
+Report = Callable[[str], None]
+
+BASE_PACKAGES: tuple[str, ...] = (
+    "ca-certificates",
+    "docker-registry",
+    "iproute2",
+    "openssh-server",
+    "postgresql",
+    "procps",
+    "python3",
+    "python3-pip",
+    "redis-server",
+)
+"""Debian bookworm packages of the system that every image stands on."""
+
+LABEL_DIALECT = "org.celium-ops.dialect"
+LABEL_STAND_IN = f"{docker.LABEL}=stand-in"
+_LABEL_INSTALL_STAGE = f"{docker.LABEL}=install-stage"
+DIALECTS = ("celium",)
+"""Whose interfaces the stand-ins know. The dialect is baked in as CELIUM_LAB_DIALECT, so one code can serve several."""
+
+_CONTEXTS = Path(__file__).parent / "images"
+_REQUIREMENTS = _CONTEXTS / "neuron" / "requirements.txt"
+_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+_SHOWN_LINES = 8
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image to make: the build context ``name`` over the local image ``base``."""
+
+    name: str
+    base: str
+    dialect: str
+    wheels: Path | None = None
+
+    @property
+    def context(self) -> Path:
+        return _CONTEXTS / self.name
+
+    @property
+    def tag(self) -> str:
+        """The local tag. A base's tag is a hash of its own inputs, so it stands for the base's content."""
+        digest = hashlib.sha256(f"{self.base}\0{self.dialect}".encode())
+        for path in _files(self.context):
+            mode = "x" if os.access(path, os.X_OK) else "-"
+            content = path.read_bytes()
+            digest.update(f"\0{path.relative_to(self.context)}\0{mode}{len(content)}\0".encode() + content)
+        return f"{rootfs.REPOSITORY}/{self.name}:{self.dialect}-{digest.hexdigest()[:12]}"
+
+
+def build_images(base_image: str, cache: Path, report: Report, dialect: str = "celium") -> dict[str, str]:
+    """Make the stand-in images that are missing.
+
+    Args:
+        base_image: the local image with the packages ``BASE_PACKAGES`` on Debian bookworm.
+        cache: folder for the downloaded Python packages; made when missing.
+        report: told one line per step.
+        dialect: whose interface the neurons imitate, one of ``DIALECTS``; it does not matter to the database.
+
+    Returns:
+        The local tag by the repository name under which hosts pull the image.
+
+    Raises:
+        CeliumError: the base image is missing, or a download or a build failed.
+    """
+    if dialect not in DIALECTS:
+        raise CeliumError(f"there are no stand-ins for the dialect {dialect!r}", remedy=f"use {' or '.join(DIALECTS)}")
+    base = docker.image_id(base_image)
+    if base is None:
+        raise CeliumError(f"there is no local image {base_image}", remedy="run `celium-ops lab up`, which makes it")
+    wheels = cache / "wheels" / hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    postgres = _Image("postgres", base, "any")
+    neuron = _Image("neuron", base, dialect, wheels)
+    miner = _Image("miner", neuron.tag, dialect)
+    executor = _Image("executor", neuron.tag, dialect)
+    images = (postgres, neuron, miner, executor)
+    present = _present(image.tag for image in images)
+    for image in images:
+        if image.tag not in present:
+            _build(image, report)
+    return {
+        "library/postgres": postgres.tag,
+        "daturaai/compute-subnet-miner": miner.tag,
+        "daturaai/compute-subnet-executor": executor.tag,
+    }
+
+
+def _present(tags: Iterator[str]) -> set[str]:
+    wanted = list(tags)
+    return {tag for image in docker.inspect("image", *wanted) for tag in image["RepoTags"]}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a build context; what Python leaves behind when the programs are run is none."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _build(image: _Image, report: Report) -> None:
+    """Run the build in a copy of its context that has the wheels beside it."""
+    if image.wheels:
+        _download(image.wheels, report)
+    report(f"building the stand-in image {image.tag}")
+    with tempfile.TemporaryDirectory(prefix="celium-lab-") as folder:
+        context = Path(folder) / image.name
+        shutil.copytree(image.context, context, ignore=shutil.ignore_patterns("__pycache__"))
+        if image.wheels:
+            shutil.copytree(image.wheels, context / "wheels")
+        *become, client = docker.prefix()
+        # The classic builder is everywhere an engine is; buildx is a package of its own.
+        build = [*become, "env", "DOCKER_BUILDKIT=0", client, "build", "--quiet", "--network=none", "--force-rm"]
+        labels = [f"--label={LABEL_STAND_IN}", f"--label={LABEL_DIALECT}={image.dialect}"]
+        values = [f"--build-arg=BASE={image.base}", f"--build-arg=DIALECT={image.dialect}"]
+        done = run([*build, *labels, *values, f"--tag={image.tag}", str(context)], check=False)
+    if done.returncode:
+        raise _explained(done, f"building {image.tag}", "free disk space, or run `celium-ops lab up -v` and read on")
+    if image.wheels:
+        _remove_install_stage()
+
+
+def _remove_install_stage() -> None:
+    """Remove the stage that unpacked the wheels: without buildx it stays behind as an image without a name."""
+    left = docker.text("image", "ls", "--quiet", "--filter=dangling=true", f"--filter=label={_LABEL_INSTALL_STAGE}")
+    if left:
+        docker.docker("image", "rm", *left.split(), check=False)
+
+
+def _download(target: Path, report: Report) -> None:
+    """Fill ``target`` with the wheels of the requirements; it appears whole or not at all."""
+    if target.is_dir():
+        return
+    report("downloading the Python packages of the stand-in images")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    which = ["--no-deps", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
+    platforms = [f"--platform={platform}" for platform in _PLATFORMS]
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
+        partial = Path(folder) / target.name
+        done = run(
+            [*pip, "download", *which, *platforms, f"--dest={partial}", f"--requirement={_REQUIREMENTS}"], check=False
+        )
+        if done.returncode:
+            raise _explained(done, "downloading Python packages", "check that pip reaches the Python package index")
+        try:
+            partial.rename(target)
+        except OSError:
+            # Another process was faster, with the same files.
+            if not target.is_dir():
+                raise
+
+
+def _explained(done: subprocess.CompletedProcess[bytes], what: str, remedy: str) -> CeliumError:
+    """Return the error that holds the end of what a step said."""
+    said = (done.stdout + b"\n" + done.stderr).decode(errors="replace").splitlines()
+    tail = " | ".join([line.strip() for line in said if line.strip()][-_SHOWN_LINES:])
+    return CeliumError(f"{what} failed (exit {done.returncode}): {tail or 'it said nothing'}", remedy=remedy)

@@ -1,0 +1,127 @@
+"""A real lab for the tests of this folder. It never skips: a machine that cannot carry a lab fails the tests."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celium_ops.base.paths import cache_dir
+
+_PROGRAM = Path(sys.executable).with_name("celium-ops")
+_PATIENCE = 540
+
+
+class LabUnderTest:
+    """A lab with a state folder of its own; images come from the cache that all labs share."""
+
+    def __init__(self, name: str, state: Path) -> None:
+        self.name = name
+        self.env = {**os.environ, "CELIUM_LAB": name, "XDG_STATE_HOME": str(state), "NO_COLOR": "1"}
+        self.env.pop("CELIUM_OPS_INVENTORY", None)
+        self.folder = state / "celium-ops" / "lab" / name
+        self.inventory = self.folder / "inventory.yml"
+
+    def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``celium-ops`` without a terminal."""
+        return subprocess.run(
+            [str(_PROGRAM), *arguments],
+            cwd=cwd,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ``celium-ops`` and do not wait for it."""
+        return subprocess.Popen(
+            [str(_PROGRAM), *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ok(self, *arguments: str) -> str:
+        """Run ``celium-ops``, which has to succeed, and return its stdout."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``lab status --json`` says."""
+        answer: dict[str, Any] = json.loads(self.run("lab", "status", "--json").stdout)
+        return answer
+
+    def docker_name(self, host: str) -> str:
+        """Return the name of a host's container."""
+        return f"celium-lab-{self.name}-{host}"
+
+    def on(self, host: str, script: str) -> str:
+        """Run a shell script as root on a host, by a way that is not ours, and return what it prints."""
+        command = ["docker", "exec", "-i", self.docker_name(host), "sh", "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{host}: {done.stderr}"
+        return done.stdout.strip()
+
+
+MakeLab = Callable[[str], AbstractContextManager[LabUnderTest]]
+
+
+@contextmanager
+def running_lab(name: str, state: Path, *counts: str) -> Iterator[LabUnderTest]:
+    """Bring a lab up for the tests, and take it down whatever happens."""
+    lab = LabUnderTest(name, state)
+    with _alone(name):
+        try:
+            lab.ok("lab", "down", "--yes")  # what a killed test run left
+            lab.ok("lab", "up", *counts)
+            yield lab
+        finally:
+            lab.run("lab", "down", "--yes")
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Let one test run at a time use the lab of this name on this machine."""
+    folder = cache_dir() / "lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _PATIENCE
+    with (folder / f"{name}.session").open("w") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline, f"another test run keeps the lab {name}"
+                time.sleep(1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_lab(tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
+    """Give what makes a lab of another name, for tests that break theirs: one miner, two executors."""
+
+    def make(name: str) -> AbstractContextManager[LabUnderTest]:
+        return running_lab(name, tmp_path_factory.mktemp("state"), "--miners", "1", "--executors", "2")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lab(make_lab: MakeLab) -> Iterator[LabUnderTest]:
+    """Give the lab ``tests``: one miner, two executors."""
+    with make_lab("tests") as found:
+        yield found

@@ -1,0 +1,137 @@
+"""The lab's inventory: new, extended, and edited by hand in between."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from celium_ops.base.errors import UsageError
+from celium_ops.lab import inventory
+from celium_ops.lab.layout import Files, Lab
+
+LAB = Lab("demo", IPv4Network("198.51.100.0/24"))
+OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+def facts(miners=1, executors=2, digest=OLD, folder="/state/lab/demo"):
+    return inventory.Facts(
+        lab=LAB,
+        files=Files(Path(folder)),
+        hosts=LAB.hosts({"miners": miners, "executors": executors}),
+        hotkeys={f"miner-{number}": f"5Miner{number}" for number in range(1, miners + 1)},
+        validator="5Validator",
+        images=dict.fromkeys(
+            ("daturaai/compute-subnet-miner", "daturaai/compute-subnet-executor", "library/postgres"), digest
+        ),
+    )
+
+
+def update(text, what, listed=(), written=None):
+    return inventory.updated(text, what, listed, written or {}, "inventory.yml")
+
+
+def names(what):
+    return [host.name for host in what.hosts]
+
+
+def read(text):
+    return YAML(typ="safe").load(text)
+
+
+def test_a_new_inventory_has_all_that_ansible_needs():
+    tree = read(update(None, facts()))["all"]
+    assert tree["vars"]["ansible_user"] == "operator"
+    assert tree["vars"]["nvidia_docker_insecure_registries"] == ["198.51.100.2:5000"]
+    assert "StrictHostKeyChecking=yes" in tree["vars"]["ansible_ssh_common_args"]
+    miners, executors = tree["children"]["miners"], tree["children"]["executors"]
+    assert miners["vars"]["miner_image"] == f"198.51.100.2:5000/daturaai/compute-subnet-miner@{OLD}"
+    assert miners["hosts"]["miner-1"]["miner_hotkey_ss58"] == "5Miner1"
+    assert executors["vars"]["executor_gpu_proof"] == "simulated"
+    assert executors["hosts"]["executor-2"] == {
+        "ansible_host": "198.51.100.102",
+        "executor_miner": "miner-1",
+        "executor_validator": "5Validator",
+    }
+
+
+def test_hosts_come_before_their_images():
+    early = update(None, replace(facts(), images={}))
+    assert "miner_image" not in early
+    late = update(early, facts(), names(facts()))
+    assert read(late) == read(update(None, facts()))
+
+
+def test_nothing_new_is_the_same_text():
+    text = update(None, facts())
+    assert update(text, facts()) is text
+    assert update(text, facts(), names(facts()), inventory.image_values(facts())) is text
+
+
+def test_executors_are_spread_over_the_miners():
+    hosts = read(update(None, facts(miners=2, executors=4)))["all"]["children"]["executors"]["hosts"]
+    assert [host["executor_miner"] for host in hosts.values()] == ["miner-1", "miner-2", "miner-1", "miner-2"]
+
+
+def test_hand_edits_and_comments_survive_new_hosts_and_digests():
+    text = update(None, facts())
+    text = text.replace("ansible_host: 198.51.100.101", "ansible_host: 198.51.100.101  # rack 1\n          mine: 'x'")
+    text = text.replace("    executors:\n", "    # GPU hosts\n    executors:\n")
+    text += "    # behind everything\n    spare:\n      hosts: {elsewhere: {ansible_host: 192.0.2.9}}\n"
+    new = facts(miners=2, executors=3, digest=NEW)
+    after = update(text, new, names(facts()), inventory.image_values(facts()))
+    assert "198.51.100.101  # rack 1\n          mine: 'x'\n" in after
+    assert "miner_external_ip: 198.51.100.12\n    # GPU hosts\n    executors:\n" in after
+    assert "executor_validator: 5Validator\n    # behind everything\n    spare:\n" in after
+    assert re.search(r"executor-3:\n +ansible_host: 198.51.100.103\n", after)
+    assert OLD not in after
+    removed = [line for line in text.splitlines() if line not in after.splitlines()]
+    assert all(OLD in line for line in removed)
+
+
+def test_an_image_that_was_changed_by_hand_stays():
+    text = update(None, facts())
+    mine = re.sub("miner_image: .*", "miner_image: 198.51.100.2:5000/mine:1", text)
+    after = update(mine, facts(digest=NEW), names(facts()), inventory.image_values(facts()))
+    assert read(after)["all"]["children"]["miners"]["vars"]["miner_image"] == "198.51.100.2:5000/mine:1"
+    assert read(after)["all"]["children"]["executors"]["vars"]["executor_image"].endswith(NEW)
+
+
+def test_what_was_removed_by_hand_stays_away():
+    text = update(None, facts())
+    text = re.sub(" +miner_db_image: .*\n", "", text)
+    text = text[: text.index("        executor-2:")]
+    after = update(text, facts(executors=3, digest=NEW), names(facts()), inventory.image_values(facts()))
+    assert "miner_db_image" not in after
+    assert list(read(after)["all"]["children"]["executors"]["hosts"]) == ["executor-1", "executor-3"]
+
+
+def test_flow_style_and_empty_groups_are_extended():
+    text = "all:\n  children:\n    miners:\n    executors: {hosts: {executor-1: {ansible_host: 198.51.100.101}}}\n"
+    tree = read(update(text, facts()))["all"]["children"]
+    assert list(tree["miners"]["hosts"]) == ["miner-1"]
+    assert list(tree["executors"]["hosts"]) == ["executor-1", "executor-2"]
+
+
+def test_a_folder_with_a_space_is_quoted_for_ansible_and_for_ssh():
+    tree = read(update(None, facts(folder="/my state/lab")))
+    options = tree["all"]["vars"]["ansible_ssh_common_args"]
+    assert """'UserKnownHostsFile="/my state/lab/known_hosts"'""" in options
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("all:\n  children: [\n", 3, None),
+        ("all:\n  children: miners\n", None, "all.children"),
+        ("- all\n", None, None),
+    ],
+)
+def test_a_broken_inventory_is_wrong_usage(text, line, key):
+    with pytest.raises(UsageError) as caught:
+        update(text, facts())
+    assert (caught.value.file, caught.value.line, caught.value.key) == ("inventory.yml", line, key)
