@@ -22,9 +22,9 @@ app = typer.Typer(
 
 @command(app, "up")
 def up(
-    _settings: Settings,
-    miners: Annotated[int | None, typer.Option(help="Miners the lab is to have [new lab: 1].", min=0)] = None,
-    executors: Annotated[int | None, typer.Option(help="Executors the lab is to have [new lab: 2].", min=0)] = None,
+    settings: Settings,
+    miners: Annotated[int | None, typer.Option(help="Miners the lab is to have (a new one: 1).", min=0)] = None,
+    executors: Annotated[int | None, typer.Option(help="Executors the lab is to have (a new one: 2).", min=0)] = None,
 ) -> None:
     """Bring the lab up, or add what is missing; the last line is the path of its inventory.
 
@@ -32,11 +32,17 @@ def up(
 
     Examples: celium-ops lab up · celium-ops lab up --executors 4 · CELIUM_LAB=mine celium-ops lab up --miners 2
     """
+    from celium_ops.cli import views
     from celium_ops.lab import lab, layout
 
     requested = {"miners": miners, "executors": executors}
     counts = {group: count for group, count in requested.items() if count is not None}
-    typer.echo(lab.up(layout.lab_name(), counts, _report))
+    name = layout.lab_name()
+    path = lab.up(name, counts, _report)
+    if settings.json:
+        views.print_json(settings, {"ok": True, "lab": name, "inventory": path})
+    else:
+        typer.echo(path)
 
 
 @command(app, "down")
@@ -48,6 +54,7 @@ def down(
 
     Examples: celium-ops lab down · celium-ops lab down --yes --images
     """
+    from celium_ops.cli import views
     from celium_ops.lab import lab, layout
 
     name = layout.lab_name()
@@ -57,6 +64,8 @@ def down(
     if parts or images:
         lab.down(name, images, _report)
     _report(f"the lab {name} is gone" if parts else f"there was no lab {name}")
+    if settings.json:
+        views.print_json(settings, {"ok": True, "lab": name, "removed": parts})
 
 
 @command(app, "status")

@@ -25,8 +25,6 @@ from celium_ops.lab.registry import Pushed
 from celium_ops.lab.rootfs import Report
 from celium_ops.lab.wallet import VALIDATOR_WALLET, ensure_wallet, miner_wallet
 
-NEURON_SUITE = "bookworm"
-
 
 @dataclass(frozen=True)
 class HostStatus:
@@ -243,7 +241,7 @@ def _ensure_images(lab: Lab, known: Memory, containers: Mapping[str, Any], repor
     """Build the neuron images and bring them into the registry."""
     from celium_ops.lab import neurons
 
-    base = rootfs.ensure_rootfs_image("neuron-base", NEURON_SUITE, neurons.BASE_PACKAGES, report)
+    base = neurons.ensure_base(report)
     images = neurons.build_images(base, cache_dir() / "lab", report)
     address = registry.ensure(lab, containers.get(lab.registry_container), base, report)
     known.pushed = registry.push(address, images, known.pushed, report)

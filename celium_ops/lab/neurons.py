@@ -35,6 +35,13 @@ BASE_PACKAGES: tuple[str, ...] = (
 )
 """Debian bookworm packages of the system that every image stands on."""
 
+# Every host pulls all of it. Postgres runs without its just-in-time compiler, whose LLVM is a third of the whole.
+_SLIM = """
+rm -rf /usr/lib/postgresql/*/lib/llvmjit* /usr/lib/*/libLLVM-* /usr/lib/llvm-* /usr/lib/*/libz3.so*
+rm -rf /usr/share/doc /usr/share/man /usr/share/i18n /usr/share/locale/*
+mkdir -p /usr/share/man/man1
+"""
+
 LABEL_DIALECT = "org.celium-ops.dialect"
 LABEL_STAND_IN = f"{docker.LABEL}=stand-in"
 _LABEL_INSTALL_STAGE = f"{docker.LABEL}=install-stage"
@@ -69,6 +76,11 @@ class _Image:
             content = path.read_bytes()
             digest.update(f"\0{path.relative_to(self.context)}\0{mode}{len(content)}\0".encode() + content)
         return f"{rootfs.REPOSITORY}/{self.name}:{self.dialect}-{digest.hexdigest()[:12]}"
+
+
+def ensure_base(report: Report) -> str:
+    """Return the local tag of the Debian system that all images stand on, made when it is missing."""
+    return rootfs.ensure_rootfs_image("neuron-base", "bookworm", BASE_PACKAGES, report, finish=_SLIM)
 
 
 def build_images(base_image: str, cache: Path, report: Report, dialect: str = "celium") -> dict[str, str]:

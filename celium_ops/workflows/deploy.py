@@ -77,11 +77,11 @@ def deploy(wish: Wish, on_start: Callable[[list[Host]], None], on_host: Callable
     began = datetime.now(UTC)
     names = tuple(host.name for host in selected)
     recap = run_playbook(Playbook("site", wish.inventory, names, wish.check, wish.diff), on_host)
-    outcomes = {host.name: _outcome(host.name, recap) for host in selected}
+    outcomes = {host.name: _outcome(host.name, recap, wish.diff) for host in selected}
     absent = _miners_outside(selected, outcomes)
     if absent:
         recap = _register(wish, absent, on_host)
-        outcomes |= {name: _outcome(name, recap) for name in absent}
+        outcomes |= {name: _outcome(name, recap, wish.diff) for name in absent}
     _note_registrations(recap, outcomes)
     return Deployment(run=f"{began:%Y%m%dT%H%M%SZ}", hosts=list(outcomes.values()))
 
@@ -114,13 +114,14 @@ def select(fleet: Fleet, limit: str | None) -> list[Host]:
     return [host for host in fleet.hosts.values() if host.name in chosen]
 
 
-def _outcome(name: str, recap: Recap) -> HostOutcome:
+def _outcome(name: str, recap: Recap, diff: bool) -> HostOutcome:
     host = recap.hosts.get(name)
     if host is None:
         words = recap.messages[-1] if recap.messages else "Ansible ended early"
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
-    outcome.changes, outcome.differences = host.changes, host.differences
+    outcome.changes = host.changes
+    outcome.differences = host.differences if diff else []
     return outcome
 
 

@@ -56,6 +56,8 @@ def test_the_last_line_is_the_inventory(own):
     for command in (("lab", "up"), ("lab", "inventory")):
         assert own.ok(*command).splitlines()[-1] == str(own.inventory)
     assert own.inventory.is_absolute()
+    answer = json.loads(own.ok("lab", "up", "--json"))
+    assert (answer["schema"], answer["inventory"]) == ("celium-ops/lab-up/1", str(own.inventory))
 
 
 def test_plain_ansible_reaches_every_host_from_any_folder(own, tmp_path):
@@ -271,7 +273,8 @@ def test_down_asks_and_touches_only_its_own(own):
     foreign = f"celium-lab-{own.name}-foreign"
     docker("run", "--detach", "--name", foreign, "--label=org.celium-ops.lab=other", image, "sleep", "600")
     try:
-        own.ok("lab", "down", "--yes")
+        removed = json.loads(own.ok("lab", "down", "--yes", "--json"))["removed"]
+        assert f"container {own.docker_name('miner-1')}" in removed
         assert docker("inspect", "--format", "{{.State.Status}}", foreign) == "running"
     finally:
         docker("rm", "--force", foreign)

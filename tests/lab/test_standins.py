@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import shlex
 import subprocess
 import threading
@@ -25,7 +24,7 @@ from websockets.sync.client import connect
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.base.paths import cache_dir
-from celium_ops.lab import neurons, rootfs
+from celium_ops.lab import neurons
 
 MARK = "org.celium-ops.lab.test=standins"
 NETWORK = "celium-lab-test-standins"
@@ -162,8 +161,7 @@ def remove_everything() -> None:
 
 @pytest.fixture(scope="session")
 def base_image() -> str:
-    override = os.environ.get("CELIUM_LAB_BASE")
-    return override or rootfs.ensure_rootfs_image("neuron-base", "bookworm", neurons.BASE_PACKAGES, print)
+    return neurons.ensure_base(print)
 
 
 @pytest.fixture(scope="session")
