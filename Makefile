@@ -25,7 +25,7 @@ check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
 
 .PHONY: test
 test: check ## everything a change must pass, lab tests included
-	$(BIN)/pytest -q tests/integration tests/lab
+	$(BIN)/pytest -q --durations=8 tests/integration tests/lab
 
 .PHONY: demo
 demo: $(VENV)/ready ## build the rehearsal fleet, deploy it, show it
