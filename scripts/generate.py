@@ -1,10 +1,13 @@
-"""Write what follows from the roles' contracts: defaults/main.yml and meta/argument_specs.yml of each role.
+"""Write what follows from the roles' contracts, so that no fact stands in two places.
 
+For each role: defaults/main.yml, meta/argument_specs.yml and README.md. For editors: inventory/fleet.schema.json.
 ``make generate`` runs it; ``python scripts/generate.py --check`` fails when a file is not what it would write.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import yaml
 
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import Contract, Variable, load_contracts
+from celium_ops.fleet.resolve import PREFIXES
 
 HEADER = "# Generated from meta/contract.yml by `make generate`: change it there.\n---\n"
 ANSIBLE_TYPES = {
@@ -23,6 +27,45 @@ ANSIBLE_TYPES = {
     "image": "str",
     "host": "str",
 }
+JSON_TYPES = {
+    "int": "integer",
+    "port": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
+
+
+def main() -> int:
+    """Write the files, or with ``--check`` name those that are out of date and return 1."""
+    stale = []
+    for path, content in generated(load_contracts()).items():
+        file = collection_dir() / path
+        if file.is_file() and file.read_text() == content:
+            continue
+        stale.append(file)
+        if "--check" not in sys.argv:
+            file.write_text(content)
+    if stale and "--check" in sys.argv:
+        sys.stderr.write("".join(f"out of date, run make generate: {file}\n" for file in stale))
+        return 1
+    return 0
+
+
+def generated(contracts: dict[str, Contract]) -> dict[Path, str]:
+    """Return every file that follows from the contracts, by path in the collection."""
+    files = {Path("inventory/fleet.schema.json"): json.dumps(schema(contracts), indent=2) + "\n"}
+    for role, contract in contracts.items():
+        options = {name: argument_spec(variable) for name, variable in contract.variables.items()}
+        specs = {"argument_specs": {"main": {"short_description": contract.summary, "options": options}}}
+        # Defaults reach no further than their role, so every role carries those of the shared variables too.
+        defaults = contract.defaults() | contracts["common"].defaults()
+        folder = Path("roles") / role
+        files[folder / "defaults/main.yml"] = to_yaml(defaults)
+        files[folder / "meta/argument_specs.yml"] = to_yaml(specs)
+        files[folder / "README.md"] = readme(contract)
+    return files
 
 
 def argument_spec(variable: Variable) -> dict[str, Any]:
@@ -39,13 +82,85 @@ def argument_spec(variable: Variable) -> dict[str, Any]:
     return spec
 
 
-def generated(contract: Contract) -> dict[str, str]:
-    """Return the files of a role that follow from its contract, by path inside the role."""
-    options = {name: argument_spec(variable) for name, variable in contract.variables.items()}
-    specs = {"argument_specs": {"main": {"short_description": contract.summary, "options": options}}}
-    # Defaults reach no further than their role, so every role carries those of the shared variables too.
-    defaults = contract.defaults() | load_contracts()["common"].defaults()
-    return {"defaults/main.yml": to_yaml(defaults), "meta/argument_specs.yml": to_yaml(specs)}
+def readme(contract: Contract) -> str:
+    """Return a role's README: what it is, how to use it, every variable."""
+    rows = [row(name, variable) for name, variable in contract.variables.items()]
+    lines = [
+        f"# Role celium.ops.{contract.role}",
+        "",
+        f"{contract.summary}.",
+        "",
+        "<!-- Generated from meta/contract.yml by `make generate`: change it there. -->",
+        "",
+        "```yaml",
+        f"- hosts: {contract.group}",
+        "  become: true",
+        "  roles:",
+        f"    - celium.ops.{contract.role}",
+        "```",
+        "",
+        "| variable | type | default | becomes | meaning |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def row(name: str, variable: Variable) -> str:
+    """Return a variable's line in the table of a README."""
+    default = "**required**" if variable.required else "" if variable.default is None else code(variable.default)
+    names = variable.env.values() if isinstance(variable.env, dict) else [variable.env, variable.db_env]
+    kind = " or ".join(variable.choices) or variable.type
+    only = f" (dialect {variable.dialects[0]} only)" if len(variable.dialects) == 1 else ""
+    return (
+        f"| `{name}` | {kind} | {default} | {' '.join(f'`{env}`' for env in names if env)} | {variable.meaning}{only} |"
+    )
+
+
+def code(value: object) -> str:
+    """Return a default for a table: JSON, where a bar would end the cell."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return "`" + text.replace("|", "\\|") + "`"
+
+
+def schema(contracts: dict[str, Contract]) -> dict[str, Any]:
+    """Return the JSON schema of an inventory file: a misspelt key or a wrong type shows while it is typed."""
+    variables = {name: item for contract in contracts.values() for name, item in contract.variables.items()}
+    names, ours = "|".join(map(re.escape, variables)), "|".join(PREFIXES)
+    host = {
+        "type": ["object", "null"],
+        "properties": {name: property_of(variable) for name, variable in variables.items()},
+        "patternProperties": {f"^(?!({names})$)({ours})": False},
+    }
+    group = {
+        "type": ["object", "null"],
+        "properties": {
+            "vars": {"$ref": "#/definitions/host"},
+            "hosts": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/definitions/host"}},
+            "children": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/definitions/group"}},
+        },
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "An inventory of celium-ops",
+        "definitions": {"host": host, "group": group},
+        "type": "object",
+        "additionalProperties": {"$ref": "#/definitions/group"},
+    }
+
+
+def property_of(variable: Variable) -> dict[str, Any]:
+    """Return the schema of one variable; a Jinja expression may stand for any value."""
+    kind = JSON_TYPES.get(variable.type)
+    found: dict[str, Any] = {"type": kind} if kind else {"type": ["string", "integer", "number", "array"]}
+    if variable.type == "port":
+        found |= {"minimum": 1, "maximum": 65535}
+    if variable.choices:
+        found = {"enum": list(variable.choices)}
+    jinja = {"type": "string", "pattern": "\\{\\{"}
+    return {"description": variable.meaning, "anyOf": [found, jinja, {"type": "null"}]}
 
 
 class _Indented(yaml.SafeDumper):
@@ -58,23 +173,6 @@ class _Indented(yaml.SafeDumper):
 def to_yaml(content: object) -> str:
     """Return YAML with the keys in the contract's order."""
     return HEADER + yaml.dump(content, Dumper=_Indented, sort_keys=False, width=150, allow_unicode=True)
-
-
-def main() -> int:
-    """Write the files, or with ``--check`` name those that are out of date and return 1."""
-    stale = []
-    for contract in load_contracts().values():
-        for path, content in generated(contract).items():
-            file = Path(collection_dir()) / "roles" / contract.role / path
-            if file.is_file() and file.read_text() == content:
-                continue
-            stale.append(file)
-            if "--check" not in sys.argv:
-                file.write_text(content)
-    if stale and "--check" in sys.argv:
-        sys.stderr.write("".join(f"out of date, run make generate: {file}\n" for file in stale))
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

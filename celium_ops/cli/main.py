@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(lab.app, name="lab")
 app.add_typer(inventory.app, name="inventory")
+command(app, "init")(inventory.init)
 command(app, "deploy")(deploy.deploy)
 command(app, "status")(status.status)
 

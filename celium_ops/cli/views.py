@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from celium_ops.fleet.inventory import Finding
     from celium_ops.fleet.model import Fleet
     from celium_ops.workflows.deploy import Deployment
+    from celium_ops.workflows.inventory import ShownHost
     from celium_ops.workflows.status import HostStatus
 
 STYLES = {
@@ -72,6 +74,21 @@ def show_findings(fleet: Fleet, findings: list[Finding]) -> None:
     counts = ", ".join(f"{len(fleet.of_role(role))} {role}s" for role in ("miner", "executor"))
     verdict = f"[red]{errors} errors[/]" if errors else "[green]correct[/]"
     console.print(f"{escape(str(fleet.inventory))}: {counts}: {verdict}, {len(findings) - errors} warnings")
+
+
+def show_hosts(hosts: list[ShownHost]) -> None:
+    """Show the values of hosts, each with the line it comes from."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = out()
+    for host in hosts:
+        console.print(f"[bold]{host.name}[/] ({host.role} at {host.address})")
+        table = Table(box=None, pad_edge=True, show_header=False)
+        for value in host.values:
+            origin = f"{Path(value.file).name}:{value.line}" if value.file else "default"
+            table.add_row(value.key, escape(str(value.value)), f"[dim]{escape(origin)}[/]")
+        console.print(table)
 
 
 def show_deployment(deployment: Deployment, check: bool) -> None:

@@ -4,7 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from celium_ops.base.errors import UsageError
 from celium_ops.fleet.inventory import check_inventory, load_fleet
@@ -161,3 +163,41 @@ def test_the_sample_inventory_is_wrong_only_at_its_placeholders():
     errors = [finding for finding in findings if finding.severity == "error"]
     assert errors
     assert all("<" in lines[finding.line - 1] for finding in errors), errors
+
+
+def test_init_writes_the_sample_once_and_never_over_a_file(tmp_path):
+    target = tmp_path / "new" / "fleet.yml"
+    assert run("init", str(target)).returncode == 0
+    lint = run("inventory", "lint", "-i", str(target), "--json")
+    findings = json.loads(lint.stdout)["findings"]
+    assert lint.returncode == 2
+    lines = target.read_text().splitlines()
+    assert all("<" in lines[finding["line"] - 1] for finding in findings if finding["severity"] == "error")
+    target.write_text("mine")
+    again = run("init", str(target))
+    assert (again.returncode, target.read_text(), "exists" in again.stderr) == (2, "mine", True)
+
+
+def test_show_names_the_origin_of_each_value_and_hides_secrets(inventory):
+    inventory.write_text(FLEET + "          executor_db_password: hunter2\n")
+    done = run("inventory", "show", "gpu-1", "--json", "-i", str(inventory))
+    (host,) = json.loads(done.stdout)["hosts"]
+    values = {value["key"]: value for value in host["values"]}
+    assert (values["executor_ssh_port"]["value"], values["executor_ssh_port"]["line"]) == (9001, 20)
+    assert (values["executor_external_port"]["value"], values["executor_external_port"]["file"]) == (8001, None)
+    people = run("inventory", "show", "-i", str(inventory))
+    assert "hunter2" not in done.stdout + people.stdout + people.stderr
+    assert run("inventory", "show", "gpu-7", "-i", str(inventory)).returncode == 2
+
+
+def test_the_schema_for_editors_agrees_with_the_checks(inventory):
+    schema = json.loads((Path(__file__).parents[2] / "inventory" / "fleet.schema.json").read_text())
+
+    def is_valid(text):
+        return jsonschema.Draft7Validator(schema).is_valid(yaml.safe_load(text))
+
+    assert is_valid(FLEET)
+    assert is_valid((Path(__file__).parents[2] / "inventory" / "fleet.example.yml").read_text())
+    assert not is_valid(FLEET.replace("executor_ssh_port:", "executor_shh_port:"))
+    assert not is_valid(FLEET.replace('"{{ shared_port + 1 }}"', "70000"))
+    assert not is_valid(FLEET.replace("shared_port: 9000", "celium_dialect: klingon"))

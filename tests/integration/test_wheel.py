@@ -28,7 +28,7 @@ def test_it_carries_the_collection_and_nothing_that_is_only_for_developers(wheel
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"celium_ops", "ansible_collections"}
     collection = {name.split("/")[3] for name in names if name.startswith("ansible_collections/celium/ops/")}
-    assert collection == {"meta", "playbooks", "plugins", "roles", "templates"}
+    assert collection == {"inventory", "meta", "playbooks", "plugins", "roles", "templates"}
     assert not [name for name in names if re.search(r"molecule|/tests?/|__pycache__|\.pyc$", name)]
 
 

@@ -1,0 +1,87 @@
+"""Begin an inventory, and look into one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from celium_ops.base.errors import UsageError
+from celium_ops.base.paths import collection_dir
+from celium_ops.fleet.contract import load_contracts
+from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.resolve import resolve
+
+SAMPLE = "fleet.example.yml"
+SCHEMA = "fleet.schema.json"
+
+
+@dataclass(frozen=True)
+class ShownValue:
+    """A variable as the roles see it; ``file`` is null for a role's default, a secret's value is hidden."""
+
+    key: str
+    value: Any
+    file: str | None
+    line: int | None
+
+
+@dataclass(frozen=True)
+class ShownHost:
+    """A host and its values."""
+
+    name: str
+    role: str
+    address: str
+    values: list[ShownValue]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the host as ``inventory show --json`` promises it."""
+        return asdict(self)
+
+
+def shown_hosts(inventory: Path, only: str | None) -> list[ShownHost]:
+    """Return the hosts of a correct inventory, or the one that is asked for, with the origin of every value.
+
+    Raises:
+        UsageError: the inventory is wrong, or there is no such host.
+    """
+    fleet = load_fleet(inventory)
+    if only is not None and only not in fleet.hosts:
+        known = ", ".join(list(fleet.hosts)[:10])
+        raise UsageError(f"{only} is no host of {inventory}", remedy=f"hosts are {known}", code="no-such-host")
+    resolved = resolve(inventory)
+    secrets = {
+        name for contract in load_contracts().values() for name, item in contract.variables.items() if item.secret
+    }
+    hosts = []
+    for host in fleet.hosts.values():
+        if only in (None, host.name):
+            located = {key: resolved[host.name].variables[key] for key in host.values}
+            values = [
+                ShownValue(key, "(secret)" if key in secrets else host.values[key], place.file, place.line)
+                for key, place in located.items()
+            ]
+            hosts.append(ShownHost(host.name, host.role, host.connection.address, values))
+    return hosts
+
+
+def write_sample(path: Path) -> None:
+    """Write the sample inventory to ``path``, and beside it the schema that editors check it with.
+
+    Raises:
+        UsageError: the file exists, or its folder cannot be written.
+    """
+    source = collection_dir() / "inventory"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as stream:
+            stream.write((source / SAMPLE).read_text())
+        schema = path.with_name(SCHEMA)
+        if not schema.exists():
+            shutil.copyfile(source / SCHEMA, schema)
+    except FileExistsError:
+        raise UsageError(f"{path} exists and is left as it is", remedy="name another file", file=str(path)) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", file=str(path)) from error
