@@ -17,6 +17,10 @@ def deploy(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 when something would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what changes inside files; secrets stay hidden.")] = False,
+    accept_outdated: Annotated[
+        bool,
+        typer.Option("--accept-outdated", help="Deploy dialect celium on finney although it cannot read the chain."),
+    ] = False,
 ) -> None:
     """Provision and deploy every host of the inventory, then register the executors at their miners.
 
@@ -30,7 +34,7 @@ def deploy(
     from celium_ops.workflows.deploy import Wish
     from celium_ops.workflows.deploy import deploy as run_deploy
 
-    wish = Wish(settings.inventory, limit, check, diff)
+    wish = Wish(settings.inventory, limit, check, diff, accept_outdated)
     with Progress() as progress:
         deployment = run_deploy(wish, progress.start, progress.update)
     if settings.json:

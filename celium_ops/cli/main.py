@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from celium_ops import __version__
-from celium_ops.cli import deploy, inventory, lab, status
+from celium_ops.cli import deploy, inventory, lab, runs, status
 from celium_ops.cli.options import InventoryOption, JsonOption, VerboseOption, YesOption, command, remember
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(lab.app, name="lab")
 app.add_typer(inventory.app, name="inventory")
+app.add_typer(runs.app, name="runs")
 command(app, "init")(inventory.init)
 command(app, "deploy")(deploy.deploy)
 command(app, "status")(status.status)

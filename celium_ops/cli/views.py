@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from celium_ops.cli.options import Settings
     from celium_ops.fleet.inventory import Finding
     from celium_ops.fleet.model import Fleet
+    from celium_ops.journal.runs import Run
     from celium_ops.workflows.deploy import Deployment
     from celium_ops.workflows.inventory import ShownHost
     from celium_ops.workflows.status import HostStatus
@@ -139,3 +140,30 @@ def show_status(hosts: list[HostStatus]) -> None:
 
 def _container(service: str, well: bool) -> str:
     return f"[green]{service}[/]" if well else f"[red]{service}![/]"
+
+
+RUN_STATES = {"ok": "green", "failed": "red", "died": "red", "interrupted": "yellow", "running": "cyan"}
+
+
+def show_runs(runs: list[Run]) -> None:
+    """Show runs, one line each."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "what", "who", "began"):
+        table.add_column(column)
+    for run in runs:
+        what = " ".join([run.command, *(f"{key}={value}" for key, value in run.inputs.items() if value)])
+        table.add_row(run.id, f"[{RUN_STATES[run.state]}]{run.state}[/]", what, run.user, run.began[:19])
+    out().print(table if runs else "no runs yet")
+
+
+def show_run(run: Run) -> None:
+    """Show one run with its hosts."""
+    from rich.markup import escape
+
+    show_runs([run])
+    console = out()
+    for host in run.hosts:
+        error = f": {escape(host.error)}" if host.error else ""
+        console.print(f"{STYLES[host.result]} {host.name}: {host.changed} changed in {host.seconds:.0f} s{error}")

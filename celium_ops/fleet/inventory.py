@@ -185,6 +185,10 @@ class _HostChecker:
 
 def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
     """Yield what is wrong between hosts: links to miners, hotkeys, endpoints used twice, validators left out."""
+    outdated = next((host for host in fleet.hosts.values() if host.outdated), None)
+    if outdated:
+        message = "celium_dialect: celium cannot read today's main chain (finney); deploy wants --accept-outdated there"
+        yield _at_key(fleet, resolved[outdated.name], "celium_dialect", "warning", message, "lium on finney")
     endpoints: dict[tuple[str, int], str] = {}
     for host in fleet.of_role("executor"):
         at = functools.partial(_at_key, fleet, resolved[host.name])

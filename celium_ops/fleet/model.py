@@ -36,6 +36,21 @@ class Host:
         return str(self.values["executor_address"]), int(self.values["executor_external_port"])
 
     @property
+    def outdated(self) -> bool:
+        """Tell whether its software cannot read the chain it is to work on.
+
+        The images of dialect celium pin an SDK that does not understand the main chain's present runtime (2026-11).
+        """
+        return self.values.get("celium_dialect") == "celium" and self.values.get("celium_network") == "finney"
+
+    @property
+    def can_be_registered(self) -> bool:
+        """Tell whether an executor's miner has all it needs: dialect celium registers it for one validator."""
+        return bool(self.miner) and (
+            self.values.get("celium_dialect") != "celium" or bool(self.values.get("executor_validator"))
+        )
+
+    @property
     def miner(self) -> str | None:
         """Return the inventory name of an executor's miner."""
         return self.values.get("executor_miner")

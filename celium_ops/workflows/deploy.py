@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from celium_ops.base.errors import UsageError
+from celium_ops.base.errors import GuardError, UsageError
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
-from celium_ops.runner.playbook import Playbook, run_playbook
-from celium_ops.runner.recap import HostRecap, Recap
+from celium_ops.journal.fleet_state import fleet_dir
+from celium_ops.journal.lock import locked
+from celium_ops.journal.runs import HostEntry, Journal
+from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
+from celium_ops.runner.recap import Recap
 
 REGISTRY_MODULE = "celium.ops.miner_registry"
 
@@ -25,6 +28,7 @@ class Wish:
     limit: str | None = None
     check: bool = False
     diff: bool = False
+    accept_outdated: bool = False
 
 
 @dataclass
@@ -63,27 +67,62 @@ class Deployment:
         return sum(host.changed for host in self.hosts)
 
 
-def deploy(wish: Wish, on_start: Callable[[list[Host]], None], on_host: Callable[[HostRecap], None]) -> Deployment:
+def deploy(wish: Wish, on_start: Callable[[list[Host]], None], on_host: OnHost) -> Deployment:
     """Deploy the selected hosts.
 
     Raises:
         UsageError: the inventory is wrong, or the limit matches no host; nothing was touched.
+        GuardError: another deploy is under way, or the inventory's dialect cannot work on its chain.
         CeliumError: Ansible did not run at all.
         KeyboardInterrupt: ctrl-c.
     """
     fleet = load_fleet(wish.inventory)
     selected = select(fleet, wish.limit)
-    on_start(selected)
-    began = datetime.now(UTC)
+    _refuse_outdated(wish, selected)
+    state = fleet_dir(wish.inventory)
+    # A check changes nothing, so it need not wait for anybody.
+    with nullcontext() if wish.check else locked(state, "a deploy"):
+        on_start(selected)
+        return _journaled(Journal(state), wish, selected, on_host)
+
+
+def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
+    outdated = [host.name for host in selected if host.outdated]
+    if outdated and not wish.accept_outdated:
+        raise GuardError(
+            f"the images of dialect celium cannot read today's main chain (finney): {', '.join(outdated)}",
+            remedy="set celium_dialect: lium, or give --accept-outdated if you know what you do",
+            code="outdated-dialect",
+        )
+
+
+def _journaled(journal: Journal, wish: Wish, selected: list[Host], on_host: OnHost) -> Deployment:
+    inputs = {"inventory": str(wish.inventory), "limit": wish.limit, "check": wish.check}
+    run = journal.begin("deploy", inputs)
+    try:
+        deployment = Deployment(run, _play(wish, selected, on_host))
+    except BaseException as error:
+        journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    entries = (HostEntry(host.name, host.result, host.changed, host.seconds, host.error) for host in deployment.hosts)
+    journal.finish(run, "ok" if deployment.ok else "failed", entries)
+    return deployment
+
+
+def _play(wish: Wish, selected: list[Host], on_host: OnHost) -> list[HostOutcome]:
     names = tuple(host.name for host in selected)
     recap = run_playbook(Playbook("site", wish.inventory, names, wish.check, wish.diff), on_host)
     outcomes = {host.name: _outcome(host.name, recap, wish.diff) for host in selected}
+    for host in selected:
+        if host.role == "executor" and host.miner and not host.can_be_registered:
+            outcomes[host.name].registered = False  # lint warns of it
+    _note_registrations(recap, outcomes)
     absent = _miners_outside(selected, outcomes)
     if absent:
         recap = _register(wish, absent, on_host)
         outcomes |= {name: _outcome(name, recap, wish.diff) for name in absent}
-    _note_registrations(recap, outcomes)
-    return Deployment(run=f"{began:%Y%m%dT%H%M%SZ}", hosts=list(outcomes.values()))
+        _note_registrations(recap, outcomes)
+    return list(outcomes.values())
 
 
 def select(fleet: Fleet, limit: str | None) -> list[Host]:
@@ -130,12 +169,13 @@ def _miners_outside(selected: list[Host], outcomes: dict[str, HostOutcome]) -> d
     inside = {host.name for host in selected}
     absent: dict[str, list[Host]] = {}
     for host in selected:
-        if host.role == "executor" and host.miner and host.miner not in inside and outcomes[host.name].result == "ok":
+        came_up = host.role == "executor" and outcomes[host.name].result == "ok"
+        if came_up and host.can_be_registered and host.miner and host.miner not in inside:
             absent.setdefault(host.miner, []).append(host)
     return absent
 
 
-def _register(wish: Wish, absent: dict[str, list[Host]], on_host: Callable[[HostRecap], None]) -> Recap:
+def _register(wish: Wish, absent: dict[str, list[Host]], on_host: OnHost) -> Recap:
     executors = [
         {
             "name": host.name,

@@ -22,14 +22,14 @@ all:
     shared_port: 9000
   children:
     miners:
-      vars: {{miner_image: "{PINNED}", miner_db_image: "{PINNED}"}}
+      vars: {{celium_network: local, miner_image: "{PINNED}", miner_db_image: "{PINNED}"}}
       hosts:
         miner-1:
           ansible_host: 192.0.2.1
           miner_wallet_name: wallet
           miner_hotkey_ss58: {HOTKEY}
     executors:
-      vars: {{executor_image: "{PINNED}", executor_db_image: "{PINNED}"}}
+      vars: {{celium_network: local, executor_image: "{PINNED}", executor_db_image: "{PINNED}"}}
       hosts:
         gpu-1:
           ansible_host: 192.0.2.2

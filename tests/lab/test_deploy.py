@@ -7,7 +7,9 @@ extended. Each leaves the fleet healthy for the next.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,13 @@ class Fleet:
         group = content["all"]["children"]["miners" if host.startswith("miner") else "executors"]
         group["hosts"][host][key] = value
         yaml.dump(content, self.lab.inventory)
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +241,25 @@ def test_adding_an_executor_touches_nothing_else(fleet):
     after = fleet.started()
     assert {key: after[key] for key in before} == before
     assert {host for host, _ in after.keys() - before.keys()} == {"executor-3"}
+
+
+def test_a_second_deploy_at_the_same_time_is_refused_and_ctrl_c_is_kept_in_the_journal(fleet):
+    first = fleet.lab.start("-i", str(fleet.lab.inventory), "deploy")
+    try:
+        wait_for(lambda: [run for run in fleet.run_json("runs", "list")["runs"] if run["state"] == "running"])
+        second = fleet.run_json("deploy")
+        assert (second["rc"], second["ok"], second["error"]["code"]) == (4, False, "locked")
+        assert f"process {first.pid}" in second["error"]["message"]
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=60)
+    assert first.returncode == 130
+    newest = fleet.run_json("runs", "list")["runs"][0]
+    assert (newest["state"], newest["process"]) == ("interrupted", first.pid)
+    answer = fleet.deploy()
+    assert answer["ok"]
+    kept = fleet.run_json("runs", "show", answer["run"])["run"]
+    assert (kept["state"], {host["name"] for host in kept["hosts"]}) == ("ok", set(answer["by_name"]))
 
 
 def test_plain_ansible_plays_the_collection(fleet, tmp_path):

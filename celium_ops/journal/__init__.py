@@ -1,0 +1,1 @@
+"""What happened, what is under way, and who holds the lock."""
