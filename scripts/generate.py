@@ -20,6 +20,7 @@ from celium_ops.fleet.resolve import PREFIXES
 
 HEADER = "# Generated from meta/contract.yml by `make generate`: change it there.\n---\n"
 ANSIBLE_TYPES = {
+    "registry": "str",
     "port": "int",
     "port_range": "str",
     "port_mappings": "list",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from celium_ops import __version__
+from celium_ops.base.errors import UsageError
 from celium_ops.cli import deploy, inventory, lab, runs, status
-from celium_ops.cli.options import InventoryOption, JsonOption, VerboseOption, YesOption, command, remember
+from celium_ops.cli.options import InventoryOption, JsonOption, Settings, VerboseOption, YesOption, command, remember
+from celium_ops.cli.views import show_error
 
 app = typer.Typer(
     name="celium-ops",
@@ -49,7 +52,17 @@ def shared(
 
 def main() -> None:
     """Run the program; the process ends with the exit code of the contract."""
-    app(prog_name="celium-ops")
+    try:
+        code = app(prog_name="celium-ops", standalone_mode=False)
+    except Exception as error:
+        # Typer keeps the classes of its usage errors to itself; what they can do tells them apart.
+        if not hasattr(error, "format_message"):
+            raise
+        wrong = UsageError(error.format_message(), remedy="celium-ops --help", code="wrong-usage")
+        if wrong.message:  # a group without a command has shown its help already
+            show_error(wrong, Settings(json="--json" in sys.argv))
+        code = wrong.exit_code
+    sys.exit(code)
 
 
 if __name__ == "__main__":

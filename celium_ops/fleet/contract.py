@@ -28,6 +28,7 @@ Kind = Literal[
     "port_mappings",
     "ss58",
     "image",
+    "registry",
     "host",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from celium_ops.base.errors import UsageError
 from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, load_contracts
 from celium_ops.fleet.model import Connection, Fleet, Host, Role
-from celium_ops.fleet.resolve import PREFIXES, Located, ResolvedHost, resolve
+from celium_ops.fleet.resolve import CONNECTION, PREFIXES, Located, ResolvedHost, resolve
 from celium_ops.fleet.values import WrongValueError, check, is_pinned
 
 Severity = Literal["error", "warning"]
@@ -105,12 +106,15 @@ class _HostChecker:
         yield from self._unknown_keys(known)
         if self.role is None:
             return
+        yield from self._connection()
         for contract in load_contracts().values():
             if contract.group in ("all", GROUP_OF_ROLE[self.role]):
                 for name, variable in contract.variables.items():
                     yield from self._variable(name, variable)
         if self.role == "executor":
             yield from self._ports()
+        if self.role == "miner" and "miner_wallet_source" in self.values:
+            yield from self._wallet()
 
     def _at_host(self, message: str, key: str | None = None, expected: str | None = None) -> Finding:
         return Finding(
@@ -136,6 +140,24 @@ class _HostChecker:
             found="(secret)" if secret else located.value,
             expected=expected,
         )
+
+    def _connection(self) -> Iterator[Finding]:
+        """Check what we take from Ansible's own keys; Ansible itself checks them only when it connects."""
+        for key in CONNECTION:
+            located = self.host.variables.get(key)
+            if located is None:
+                continue
+            try:
+                if located.error:
+                    raise WrongValueError(f"a value that can be worked out: {located.error}")
+                if key.endswith("_args"):
+                    shlex.split(str(located.value or ""))
+                elif key == "ansible_port":
+                    check("port", located.value)
+                elif key != "ansible_become":
+                    check("str", "" if located.value is None else located.value)
+            except ValueError as error:
+                yield self._at(key, f"{key}: {located.value!r} is not {error}", expected=str(error))
 
     def _unknown_keys(self, known: dict[str, Variable]) -> Iterator[Finding]:
         for key in self.host.variables:
@@ -171,6 +193,14 @@ class _HostChecker:
             message = f"{name}: {value} is not pinned by digest, so two hosts may run different images"
             yield self._at(name, message, expected="registry/name@sha256:digest", severity="warning")
         self.values[name] = value
+
+    def _wallet(self) -> Iterator[Finding]:
+        names = ("miner_wallet_source", "miner_wallet_name", "miner_wallet_hotkey")
+        source, wallet, hotkey = (str(self.values.get(name, "")) for name in names)
+        key = Path(source).expanduser() / wallet / "hotkeys" / hotkey
+        if not key.is_file():
+            message = f"miner_wallet_source: there is no hotkey file {key} on this machine"
+            yield self._at("miner_wallet_source", message, expected="a folder of wallets that holds the hotkey")
 
     def _ports(self) -> Iterator[Finding]:
         ports = [self.values.get(name) for name in ("executor_external_port", "executor_ssh_port")]
@@ -234,11 +264,10 @@ def _connection(host: ResolvedHost) -> Connection:
     arguments = [value("ansible_ssh_common_args"), value("ansible_ssh_extra_args")]
     return Connection(
         address=str(value("ansible_host") or host.name),
-        port=value("ansible_port") and int(value("ansible_port")),
+        port=int(value("ansible_port")) if str(value("ansible_port")).isdigit() else None,
         user=value("ansible_user"),
         key_file=value("ansible_ssh_private_key_file") or value("ansible_private_key_file"),
         arguments=" ".join(part for part in arguments if part),
-        become=bool(value("ansible_become")),
     )
 
 

@@ -18,7 +18,6 @@ class Connection:
     user: str | None = None
     key_file: str | None = None
     arguments: str = ""
-    become: bool = False
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,12 @@ def _image(value: Any) -> str:
     return value
 
 
+def _registry(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9._/-]+)?", value):
+        raise WrongValueError("a registry, as host or host:port, in lower case")
+    return value
+
+
 def _port_range(value: Any) -> str:
     """Check the two forms upstream's validator reads: one dash range or one comma list (facts of 2025-12)."""
     text = str(value).replace(" ", "")
@@ -152,6 +158,7 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "port_mappings": _port_mappings,
     "ss58": _ss58,
     "image": _image,
+    "registry": _registry,
     "list": _is(list, "a list"),
     "dict": _is(dict, "keys with values"),
 }

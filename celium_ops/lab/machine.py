@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,9 @@ def architecture() -> str:
     return run(["dpkg", "--print-architecture"]).stdout.decode().strip()
 
 
+_APT = threading.Lock()
+
+
 def ensure_packages(things: Mapping[str, str], report: Report | None = None) -> None:
     """Install the packages whose program (or file, when it is a path) is missing.
 
@@ -142,6 +146,12 @@ def ensure_packages(things: Mapping[str, str], report: Report | None = None) -> 
     Raises:
         CeliumError: apt failed, or is not what this machine uses.
     """
+    # Host images are made in parallel, and apt refuses a second `apt-get update` at the same time.
+    with _APT:
+        _install_missing(things, report)
+
+
+def _install_missing(things: Mapping[str, str], report: Report | None) -> None:
     missing = sorted({package for thing, package in things.items() if not _is_there(thing)})
     if not missing:
         return

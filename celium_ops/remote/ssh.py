@@ -20,7 +20,6 @@ class Target:
     user: str | None = None
     key_file: str | None = None
     arguments: str = ""
-    become: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,9 @@ class Answer:
 def ssh_command(target: Target, command: list[str]) -> list[str]:
     """Return the arguments that run ``command`` on a host; pure.
 
-    Sudo goes with the same round trip. Host keys are checked as the inventory and the user's OpenSSH configuration
-    say, strictly unless they say otherwise: a question nobody can answer is a refusal.
+    It runs as root, as the roles do; sudo, where the user is not root, goes with the same round trip. Host keys are
+    checked as the inventory and the user's OpenSSH configuration say, strictly unless they say otherwise: a question
+    nobody can answer is a refusal.
     """
     arguments = ["ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"]
     arguments += ["-o", "StrictHostKeyChecking=yes"] if "StrictHostKeyChecking" not in target.arguments else []
@@ -43,8 +43,9 @@ def ssh_command(target: Target, command: list[str]) -> list[str]:
     arguments += ["-l", target.user] if target.user else []
     arguments += ["-i", target.key_file] if target.key_file else []
     arguments += shlex.split(target.arguments)
-    remote = ["sudo", "-n", *command] if target.become else command
-    return [*arguments, "--", target.address, shlex.join(remote)]
+    words = shlex.join(command)
+    as_root = f'[ "$(id -u)" = 0 ] && exec {words} || exec sudo -n {words}'
+    return [*arguments, "--", target.address, as_root]
 
 
 def ask(

@@ -63,6 +63,8 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
         runner = ansible_runner.run(
             private_data_dir=str(folder),
             playbook=f"celium.ops.{playbook.name}",
+            # Where the operator stands: relative paths and ansible.cfg mean what they mean to Ansible itself.
+            project_dir=str(Path.cwd()),
             inventory=str(playbook.inventory.absolute()),
             cmdline=_arguments(playbook, folder),
             envvars=environment(),
@@ -80,10 +82,8 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
 
 
 def environment() -> dict[str, str]:
-    """Return the settings of Ansible that every run of ours has; the operator's ansible.cfg may set the others."""
-    # Ansible is installed beside us, and perhaps not on the PATH of whoever called us by our full name.
+    """Return the settings of Ansible that our runs have unless the operator's environment says otherwise."""
     settings = {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "ANSIBLE_FORKS": str(MAX_FORKS),
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",
@@ -91,12 +91,10 @@ def environment() -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_SSH_RETRIES": "2",
         "ANSIBLE_TIMEOUT": "15",
-        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=300s",
     }
-    # Runner starts Ansible in its own folder, where Ansible would no longer find the operator's configuration.
-    here = Path("ansible.cfg")
-    if "ANSIBLE_CONFIG" not in os.environ and here.is_file():
-        settings["ANSIBLE_CONFIG"] = str(here.absolute())
+    settings = {name: value for name, value in settings.items() if name not in os.environ}
+    # Ansible is installed beside us, and perhaps not on the PATH of whoever called us by our full name.
+    settings["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return settings
 
 

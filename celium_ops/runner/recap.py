@@ -70,12 +70,13 @@ class Recap:
         result = data.get("res", {})
         if kind in ("runner_on_ok", "runner_on_failed") and data.get("task_action") in self.wanted:
             self.outputs.setdefault(data["task_action"], {})[host.name] = result
+        # A task may have changed one thing before it failed at the next.
+        if kind in ("runner_on_ok", "runner_on_failed") and result.get("changed"):
+            host.changed += 1
+            host.changes.append(host.task)
+            host.differences.extend(_differences(result))
         if kind == "runner_on_ok":
             host.done += 1
-            if result.get("changed"):
-                host.changed += 1
-                host.changes.append(host.task)
-                host.differences.extend(_differences(result))
         elif kind == "runner_on_unreachable":
             host.result, host.error = "unreachable", _reason(result)
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):

@@ -113,9 +113,6 @@ def _play(wish: Wish, selected: list[Host], on_host: OnHost) -> list[HostOutcome
     names = tuple(host.name for host in selected)
     recap = run_playbook(Playbook("site", wish.inventory, names, wish.check, wish.diff), on_host)
     outcomes = {host.name: _outcome(host.name, recap, wish.diff) for host in selected}
-    for host in selected:
-        if host.role == "executor" and host.miner and not host.can_be_registered:
-            outcomes[host.name].registered = False  # lint warns of it
     _note_registrations(recap, outcomes)
     absent = _miners_outside(selected, outcomes)
     if absent:

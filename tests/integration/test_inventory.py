@@ -67,6 +67,17 @@ WRONG = [
     ('"{{ shared_port + 1 }}"', "8001", 20, "executor_ssh_port", "is executor_external_port too"),
     ("          miner_wallet_name: wallet\n", "", 9, "miner_wallet_name", "miner-1 has no miner_wallet_name"),
     ("shared_port: 9000", "celium_dialect: klingon", 4, "celium_dialect", "one of celium, lium"),
+    ("shared_port: 9000", "ansible_port: ssh", 4, "ansible_port", "a port, 1 to 65535"),
+    ("shared_port: 9000", "celium_registry: Upper:5000", 4, "celium_registry", "in lower case"),
+    ("          ansible_host: 192.0.2.2\n", "          ansible_host:\n", 17, "ansible_host", "not empty"),
+    ("shared_port: 9000", 'ansible_ssh_common_args: "-o \'x"', 4, "ansible_ssh_common_args", "quotation"),
+    (
+        "miner_wallet_name: wallet",
+        "miner_wallet_name: wallet\n          miner_wallet_source: /nowhere",
+        12,
+        "miner_wallet_source",
+        "no hotkey file",
+    ),
     ("shared_port: 9000", "celium_netuid: many", 4, "celium_netuid", "a whole number"),
     ("executor_miner: miner-1\n", "executor_price: 1\n", 16, "executor_miner", "neither executor_miner nor"),
     (
@@ -148,6 +159,15 @@ def test_the_command_line_answers_in_the_contracts_form(inventory):
     assert (bad.returncode, answer["schema"], answer["ok"]) == (2, "celium-ops/deploy/1", False)
     assert (answer["error"]["file"], answer["error"]["line"]) == (str(inventory), 18)
     assert "Traceback" not in bad.stderr
+
+
+def test_wrong_usage_is_answered_in_the_contracts_form():
+    done = run("deploy", "--json", "--bogus")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"], "--bogus" in answer["error"]["message"]) == (2, False, True)
+    for arguments in (["nonsense"], ["lab"], ["inventory", "lint", "too", "much"]):
+        done = run(*arguments)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), arguments
 
 
 def test_a_missing_inventory_is_wrong_usage():

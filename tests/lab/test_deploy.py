@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -131,11 +132,12 @@ def test_no_secret_is_shown(fleet):
     password = fleet.on("executor-1", "sed -n s/^POSTGRES_PASSWORD=//p /opt/celium/executor/db.env").strip()
     assert len(password) >= 20
     fleet.on("executor-1", "rm /opt/celium/executor/.env /opt/celium/executor/db.env")
+    before = set(Path(tempfile.gettempdir()).glob("celium-ops-*"))
     done = fleet.run("-v", "deploy", "--diff", "--limit", "executor-1")
     assert done.returncode == 0, done.stderr
     assert password not in done.stdout + done.stderr
     assert password == fleet.on("executor-1", "sed -n s/^POSTGRES_PASSWORD=//p /opt/celium/executor/db.env").strip()
-    assert not list(Path("/tmp").glob("celium-ops-*")), "run folders are gone"
+    assert not (set(Path(tempfile.gettempdir()).glob("celium-ops-*")) - before), "the run folder is gone"
     assert fleet.on("executor-1", "ls /home/operator/.ansible/tmp 2>/dev/null || true").strip() == ""
 
 
@@ -231,6 +233,23 @@ def test_a_changed_host_key_is_refused(fleet):
             + "chmod 600 /etc/ssh/ssh_host_ed25519_key; rm -f /etc/ssh/ssh_host_ed25519_key.pub; systemctl restart ssh",
         )
     assert fleet.status()["ok"]
+
+
+def test_docker_is_not_restarted_under_a_rental(fleet):
+    before = fleet.on("executor-1", "cat /run/docker.pid")
+    image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1").strip()
+    fleet.on("executor-1", f"docker run -d --name pod_rented --entrypoint sleep {image} 600")
+    registries = json.loads(fleet.on("executor-1", "cat /etc/docker/daemon.json"))["insecure-registries"]
+    fleet.set_variable("executor-1", "nvidia_docker_insecure_registries", [*registries, "192.0.2.1:5000"])
+    answer = fleet.deploy("--limit", "executor-1")
+    assert (answer["rc"], answer["by_name"]["executor-1"]["result"]) == (1, "failed"), answer
+    assert "rented out (pod_rented)" in answer["by_name"]["executor-1"]["error"]
+    assert fleet.on("executor-1", "cat /run/docker.pid; docker rm -f pod_rented >/dev/null") == before
+    # The file is new already, so only the state of the host can tell that the engine has not read it.
+    assert fleet.deploy("--limit", "executor-1")["ok"]
+    assert "192.0.2.1:5000" in fleet.on("executor-1", "docker info 2>/dev/null")
+    fleet.set_variable("executor-1", "nvidia_docker_insecure_registries", registries)
+    assert fleet.deploy("--limit", "executor-1")["ok"]
 
 
 def test_adding_an_executor_touches_nothing_else(fleet):
