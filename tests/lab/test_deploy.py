@@ -202,13 +202,11 @@ def test_a_dead_host_is_named_and_the_others_are_done(fleet):
         dead = answer["by_name"]["executor-2"]
         assert (answer["rc"], answer["ok"], dead["result"]) == (1, False, "unreachable")
         assert dead["error"]
+        assert "executor-2: " in answer["stderr"], "progress names it too"
         assert {host["result"] for host in answer["hosts"] if host["name"] != "executor-2"} == {"ok"}
         status = fleet.status()
         assert (status["rc"], status["by_name"]["executor-2"]["reachable"]) == (1, False)
         assert status["by_name"]["executor-1"]["healthy"]
-        people = fleet.run("deploy")
-        assert "executor-2: " in people.stdout
-        assert (people.returncode, "Traceback" in people.stderr) == (1, False)
     finally:
         assert fleet.lab.run("lab", "up").returncode == 0
     assert fleet.deploy()["ok"], "the next deploy finishes the job"
@@ -248,8 +246,6 @@ def test_docker_is_not_restarted_under_a_rental(fleet):
     # The file is new already, so only the state of the host can tell that the engine has not read it.
     assert fleet.deploy("--limit", "executor-1")["ok"]
     assert "192.0.2.1:5000" in fleet.on("executor-1", "docker info 2>/dev/null")
-    fleet.set_variable("executor-1", "nvidia_docker_insecure_registries", registries)
-    assert fleet.deploy("--limit", "executor-1")["ok"]
 
 
 def test_adding_an_executor_touches_nothing_else(fleet):
