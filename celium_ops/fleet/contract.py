@@ -96,3 +96,9 @@ def load_contracts() -> dict[str, Contract]:
     files = sorted(collection_dir().glob("roles/*/meta/contract.yml"))
     roles = {file.parents[1].name: yaml.safe_load(file.read_text()) for file in files}
     return {role: Contract(role=role, **content) for role, content in roles.items()}
+
+
+@functools.cache
+def all_variables() -> dict[str, Variable]:
+    """Return the variables of all roles, by name; no two roles share one."""
+    return {name: item for contract in load_contracts().values() for name, item in contract.variables.items()}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from celium_ops.base.errors import UsageError
-from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, load_contracts
+from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, all_variables, load_contracts
 from celium_ops.fleet.model import Connection, Fleet, Host, Role
 from celium_ops.fleet.resolve import CONNECTION, PREFIXES, Located, ResolvedHost, resolve
 from celium_ops.fleet.values import WrongValueError, check, is_pinned
@@ -78,7 +78,8 @@ def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:
         checker = _HostChecker(host, inventory)
         findings.extend(checker.findings())
         if checker.role:
-            hosts[host.name] = Host(host.name, checker.role, _connection(host), checker.values)
+            origins = {key: (host.variables[key].file, host.variables[key].line) for key in checker.values}
+            hosts[host.name] = Host(host.name, checker.role, _connection(host), checker.values, origins)
     if not hosts:
         message = "no host is in the groups miners or executors"
         findings.append(Finding("error", message, file=str(inventory), expected="at least one host with a role"))
@@ -102,8 +103,7 @@ class _HostChecker:
         """Yield what is wrong with this host alone."""
         if self.two_roles:
             yield self._at_host("is in the groups of two roles", expected="one of miners, executors")
-        known = {name: item for contract in load_contracts().values() for name, item in contract.variables.items()}
-        yield from self._unknown_keys(known)
+        yield from self._unknown_keys()
         if self.role is None:
             return
         yield from self._connection()
@@ -128,18 +128,7 @@ class _HostChecker:
         )
 
     def _at(self, key: str, message: str, expected: str | None = None, severity: Severity = "error") -> Finding:
-        located = self.host.variables.get(key, Located(None))
-        secret = any(key in c.variables and c.variables[key].secret for c in load_contracts().values())
-        return Finding(
-            severity,
-            message,
-            host=self.host.name,
-            file=located.file or str(self.inventory),
-            line=located.line or _line_of_host(self.inventory, self.host.name),
-            key=key,
-            found="(secret)" if secret else located.value,
-            expected=expected,
-        )
+        return _at_key(self.inventory, self.host, key, severity, message, expected)
 
     def _connection(self) -> Iterator[Finding]:
         """Check what we take from Ansible's own keys; Ansible itself checks them only when it connects."""
@@ -159,7 +148,8 @@ class _HostChecker:
             except ValueError as error:
                 yield self._at(key, f"{key}: {located.value!r} is not {error}", expected=str(error))
 
-    def _unknown_keys(self, known: dict[str, Variable]) -> Iterator[Finding]:
+    def _unknown_keys(self) -> Iterator[Finding]:
+        known = all_variables()
         for key in self.host.variables:
             if key.startswith(PREFIXES) and key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
@@ -218,10 +208,10 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
     outdated = next((host for host in fleet.hosts.values() if host.outdated), None)
     if outdated:
         message = "celium_dialect: celium cannot read today's main chain (finney); deploy wants --accept-outdated there"
-        yield _at_key(fleet, resolved[outdated.name], "celium_dialect", "warning", message, "lium on finney")
+        yield _at_key(fleet.inventory, resolved[outdated.name], "celium_dialect", "warning", message, "lium on finney")
     endpoints: dict[tuple[str, int], str] = {}
     for host in fleet.of_role("executor"):
-        at = functools.partial(_at_key, fleet, resolved[host.name])
+        at = functools.partial(_at_key, fleet.inventory, resolved[host.name])
         yield from _link_to_miner(fleet, host, resolved[host.name], at)
         if {"executor_address", "executor_external_port"} <= host.values.keys():
             other = endpoints.setdefault(host.endpoint, host.name)
@@ -249,12 +239,15 @@ def _link_to_miner(fleet: Fleet, host: Host, resolved: ResolvedHost, at: Callabl
         yield at("executor_miner_hotkey", "error", message, "the line left out: it follows from the miner")
 
 
-def _at_key(fleet: Fleet, host: ResolvedHost, key: str, severity: Severity, message: str, expected: str) -> Finding:
+def _at_key(
+    inventory: Path, host: ResolvedHost, key: str, severity: Severity, message: str, expected: str | None
+) -> Finding:
+    """Return a finding about a key of a host, placed where the inventory says it, else where it names the host."""
     located = host.variables.get(key, Located(None))
-    file, line = located.file, located.line
-    if file is None:
-        file, line = str(fleet.inventory), _line_of_host(fleet.inventory, host.name)
-    return Finding(severity, message, host.name, file, line, key, located.value, expected)
+    file, line = located.file or str(inventory), located.line or _line_of_host(inventory, host.name)
+    variable = all_variables().get(key)
+    found = "(secret)" if variable and variable.secret else located.value
+    return Finding(severity, message, host.name, file, line, key, found, expected)
 
 
 def _connection(host: ResolvedHost) -> Connection:

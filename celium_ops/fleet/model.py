@@ -22,12 +22,16 @@ class Connection:
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the fleet; ``values`` hold its variables, checked, defaults included."""
+    """A host of the fleet.
+
+    ``values`` hold its variables, checked, defaults included; ``origins`` the file and line of each, null for defaults.
+    """
 
     name: str
     role: Role
     connection: Connection
     values: dict[str, Any] = field(repr=False)
+    origins: dict[str, tuple[str | None, int | None]] = field(default_factory=dict, repr=False)
 
     @property
     def endpoint(self) -> tuple[str, int]:

@@ -50,12 +50,11 @@ class ResolvedHost:
     variables: dict[str, Located]
 
 
-def resolve(inventory: Path) -> dict[str, ResolvedHost]:
-    """Return the hosts of an inventory, by name.
+def must_exist(inventory: Path) -> None:
+    """Make sure that there is an inventory.
 
     Raises:
-        UsageError: the inventory is missing, or Ansible cannot read it.
-        CeliumError: Ansible itself does not work here.
+        UsageError: there is none.
     """
     if not inventory.exists():
         raise UsageError(
@@ -64,6 +63,16 @@ def resolve(inventory: Path) -> dict[str, ResolvedHost]:
             file=str(inventory),
             code="no-inventory",
         )
+
+
+def resolve(inventory: Path) -> dict[str, ResolvedHost]:
+    """Return the hosts of an inventory, by name.
+
+    Raises:
+        UsageError: the inventory is missing, or Ansible cannot read it.
+        CeliumError: Ansible itself does not work here.
+    """
+    must_exist(inventory)
     question = {
         "inventory": str(inventory.absolute()),
         "prefixes": [*PREFIXES, *CONNECTION],

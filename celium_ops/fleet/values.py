@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Callable
@@ -126,15 +125,6 @@ def _port_mappings(value: Any) -> list[list[int]]:
         return [[_port(inner), _port(outer)] for inner, outer in pairs]
     except (TypeError, ValueError):
         raise expected from None
-
-
-def is_ip_address(value: str) -> bool:
-    """Tell whether a text is an IPv4 or IPv6 address."""
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _is(kind: type, expected: str) -> Callable[[Any], Any]:

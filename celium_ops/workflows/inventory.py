@@ -9,9 +9,9 @@ from typing import Any
 
 from celium_ops.base.errors import UsageError
 from celium_ops.base.paths import collection_dir
-from celium_ops.fleet.contract import load_contracts
+from celium_ops.fleet.contract import all_variables
 from celium_ops.fleet.inventory import load_fleet
-from celium_ops.fleet.resolve import resolve
+from celium_ops.fleet.model import Host
 
 SAMPLE = "fleet.example.yml"
 SCHEMA = "fleet.schema.json"
@@ -51,20 +51,16 @@ def shown_hosts(inventory: Path, only: str | None) -> list[ShownHost]:
     if only is not None and only not in fleet.hosts:
         known = ", ".join(list(fleet.hosts)[:10])
         raise UsageError(f"{only} is no host of {inventory}", remedy=f"hosts are {known}", code="no-such-host")
-    resolved = resolve(inventory)
-    secrets = {
-        name for contract in load_contracts().values() for name, item in contract.variables.items() if item.secret
-    }
-    hosts = []
-    for host in fleet.hosts.values():
-        if only in (None, host.name):
-            located = {key: resolved[host.name].variables[key] for key in host.values}
-            values = [
-                ShownValue(key, "(secret)" if key in secrets else host.values[key], place.file, place.line)
-                for key, place in located.items()
-            ]
-            hosts.append(ShownHost(host.name, host.role, host.connection.address, values))
-    return hosts
+    return [_shown(host) for host in fleet.hosts.values() if only in (None, host.name)]
+
+
+def _shown(host: Host) -> ShownHost:
+    variables = all_variables()
+    values = [
+        ShownValue(key, "(secret)" if variables[key].secret else value, *host.origins[key])
+        for key, value in host.values.items()
+    ]
+    return ShownHost(host.name, host.role, host.connection.address, values)
 
 
 def write_sample(path: Path) -> None:

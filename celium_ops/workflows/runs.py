@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from celium_ops.base.errors import UsageError
+from celium_ops.fleet.resolve import must_exist
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import Journal, Run
 
@@ -27,11 +28,5 @@ def show_run(inventory: Path, run: str) -> Run:
 
 
 def _journal(inventory: Path) -> Journal:
-    if not inventory.exists():
-        raise UsageError(
-            f"there is no inventory {inventory}",
-            remedy="name one with -i, or set CELIUM_OPS_INVENTORY",
-            file=str(inventory),
-            code="no-inventory",
-        )
+    must_exist(inventory)
     return Journal(fleet_dir(inventory))
