@@ -58,7 +58,7 @@ def down(
     from celium_ops.lab import lab, layout
 
     name = layout.lab_name()
-    parts = lab.parts(name)
+    parts = lab.parts(name, _report)
     if parts and not settings.yes:
         _ask(name, parts)
     if parts or images:

@@ -151,9 +151,10 @@ def find_inventory(lab: str) -> Path:
     return path
 
 
-def parts(lab: str) -> list[str]:
+def parts(lab: str, report: Report) -> list[str]:
     """Return what ``down`` would remove, for people."""
-    things = [f"{kind} {name}" for kind in ("container", "network", "volume") for name in docker.names(kind, lab)]
+    kinds = ("container", "network", "volume") if machine.wake_engine(report) else ()
+    things = [f"{kind} {name}" for kind in kinds for name in docker.names(kind, lab)]
     folder = layout.files(lab).folder
     return things + ([f"folder {folder}"] if folder.exists() else [])
 
@@ -167,13 +168,21 @@ def down(lab: str, images: bool, report: Report) -> None:
         report: told what is being done.
     """
     with _exclusive(lab):
-        for kind, options in (("container", ["--force", "--volumes"]), ("network", []), ("volume", [])):
-            if found := docker.names(kind, lab):
-                report(f"removing {len(found)} {kind}{'s' if len(found) > 1 else ''}")
-                docker.docker(kind, "rm", *options, *found)
+        engine = machine.wake_engine(report)
+        if engine:
+            _remove_containers(lab, report)
         shutil.rmtree(layout.files(lab).folder, ignore_errors=True)
-        if images:
+        if images and engine:
             rootfs.remove_images(report)
+        if images:
+            rootfs.remove_caches()
+
+
+def _remove_containers(lab: str, report: Report) -> None:
+    for kind, options in (("container", ["--force", "--volumes"]), ("network", []), ("volume", [])):
+        if found := docker.names(kind, lab):
+            report(f"removing {len(found)} {kind}{'s' if len(found) > 1 else ''}")
+            docker.docker(kind, "rm", *options, *found)
 
 
 def _find(name: str, known: Memory) -> Lab | None:

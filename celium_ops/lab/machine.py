@@ -74,6 +74,24 @@ def ensure_engine(report: Report) -> None:
     )
 
 
+def wake_engine(report: Report) -> bool:
+    """Make an engine that is installed answer, as what a stopped one keeps can be neither seen nor removed.
+
+    Returns:
+        whether there is one; where none is installed there is nothing of a lab's in it.
+
+    Raises:
+        CeliumError: it does not start.
+    """
+    with contextlib.suppress(CeliumError):
+        docker.prefix()
+        return True
+    if not _is_there("dockerd"):
+        return False
+    ensure_engine(report)
+    return True
+
+
 def spawn_engine(engine: Engine, log: Path) -> None:
     """Start ``dockerd`` so that it outlives us and holds none of our files."""
     for pid_file, name in ((engine.pid_file, "dockerd"), (engine.containerd_pid_file, "containerd")):

@@ -145,13 +145,17 @@ def ensure_rootfs_image(
 
 
 def remove_images(report: Report) -> None:
-    """Remove every image that labs are made of and no container needs, and the caches they were made from."""
+    """Remove every image that labs are made of and no container needs."""
     named = docker.text("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={REPOSITORY}/*")
     unnamed = docker.text("image", "ls", "--quiet", "--filter", f"label={docker.LABEL}", "--filter", "dangling=true")
-    report("removing images and caches")
+    report("removing images")
     # One at a time, those that stand on others first: an image in use stays, and keeps no other from going.
     for image in [*named.split(), *unnamed.split()]:
         docker.docker("image", "rm", image, check=False)
+
+
+def remove_caches() -> None:
+    """Remove what the images were made from."""
     caches = [str(path) for path in (cache_dir() / "lab").iterdir() if path.is_dir()]
     run(["rm", "-rf", "--one-file-system", *caches], root=True)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from celium_ops.base.paths import cache_dir
+from celium_ops.lab import machine
 
 _PROGRAM = Path(sys.executable).with_name("celium-ops")
 _PATIENCE = 540
@@ -108,6 +109,12 @@ def _alone(name: str) -> Iterator[None]:
                 assert time.monotonic() < deadline, f"another test run keeps the lab {name}"
                 time.sleep(1)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def docker_engine() -> None:
+    """Start a Docker engine where none runs: every test here needs one."""
+    machine.ensure_engine(print)
 
 
 @pytest.fixture(scope="session")
