@@ -24,6 +24,7 @@ ANSIBLE_TYPES = {
     "port": "int",
     "port_range": "str",
     "port_mappings": "list",
+    "name": "str",
     "ss58": "str",
     "image": "str",
     "host": "str",

@@ -9,7 +9,7 @@ import typer
 
 from celium_ops import __version__
 from celium_ops.base.errors import UsageError
-from celium_ops.cli import deploy, inventory, lab, runs, status
+from celium_ops.cli import deploy, env, inventory, lab, runs, status
 from celium_ops.cli.options import InventoryOption, JsonOption, Settings, VerboseOption, YesOption, command, remember
 from celium_ops.cli.views import show_error
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(lab.app, name="lab")
 app.add_typer(inventory.app, name="inventory")
+app.add_typer(env.app, name="env")
 app.add_typer(runs.app, name="runs")
 command(app, "init")(inventory.init)
 command(app, "deploy")(deploy.deploy)

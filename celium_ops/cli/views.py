@@ -123,13 +123,15 @@ def show_status(hosts: list[HostStatus]) -> None:
 
     console = out()
     table = Table(box=None, pad_edge=False)
-    for column in ("", "host", "role", "containers", "registered for"):
+    for column in ("", "host", "role", "containers", "env", "registered for"):
         table.add_column(column)
     for host in hosts:
         mark = STYLES["ok" if host.healthy else "failed" if host.reachable else "unreachable"]
         containers = " ".join(_container(item.service, item.well) for item in host.containers)
         registered = {True: host.validator or "yes", False: "[red]nobody[/]", None: ""}[host.registered]
-        table.add_row(mark, host.name, host.role, containers if host.reachable else "[red]unreachable[/]", registered)
+        env = {True: "current", False: "[yellow]differs[/]", None: ""}[host.env_up_to_date]
+        shown = containers if host.reachable else "[red]unreachable[/]"
+        table.add_row(mark, host.name, host.role, shown, env, registered)
     console.print(table)
     for host in hosts:
         for problem in host.problems:

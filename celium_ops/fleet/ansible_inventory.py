@@ -8,10 +8,19 @@ Reads one JSON object from stdin::
 
     {"inventory": "/path", "prefixes": ["executor_"], "defaults": {"executors": {"executor_ssh_port": 2200}}}
 
-``defaults`` are keyed by group; the group ``all`` goes first. Writes one JSON object to stdout::
+``defaults`` are keyed by group; the group ``all`` goes first. With ``environments`` it also renders the environment
+files of each host, from the template and the variables that the roles use::
+
+    {"environments": {"template": "/path/env.j2", "mask": null, "groups": {"executors": {
+        "contract": {...}, "variables": {...}, "files": {".env": "env"}, "generated": ["_executor_db_password"],
+        "secrets": ["executor_db_password"]}}}}
+
+With a ``mask`` it takes the place of every secret; a generated password that nobody has generated yet is masked anyhow,
+as asking must not make one. Writes one JSON object to stdout::
 
     {"hosts": {"gpu-1": {"groups": ["executors"], "variables": {"executor_ssh_port":
-        {"value": 2200, "file": "/path", "line": 7, "error": null}}}},
+        {"value": 2200, "file": "/path", "line": 7, "error": null}},
+        "environment": {"files": {".env": "..."}, "error": null}}},
      "error": null}
 
 A value that cannot be templated has an ``error``; ``error`` at the top means that nothing could be read.
@@ -22,6 +31,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("ANSIBLE_INVENTORY_UNPARSED_FAILED", "1")
@@ -32,6 +42,7 @@ from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
@@ -49,6 +60,8 @@ def main() -> None:
 
 def resolve(question: dict[str, Any]) -> dict[str, Any]:
     """Return every host with its groups and its templated variables."""
+    if "environments" in question:
+        init_plugin_loader()  # the template uses a filter of our collection
     loader = DataLoader()
     if C.DEFAULT_VAULT_PASSWORD_FILE or C.DEFAULT_VAULT_IDENTITY_LIST:
         # Imported only when a vault is configured: it doubles the start-up time.
@@ -66,6 +79,8 @@ def resolve(question: dict[str, Any]) -> dict[str, Any]:
         variables = {key: value for layer in known for key, value in layer.items()}
         variables |= manager.get_vars(host=host) | {"hostvars": hostvars}
         hosts[host.name] = {"groups": groups, "variables": template(loader, variables, tuple(question["prefixes"]))}
+        if "environments" in question:
+            hosts[host.name]["environment"] = environment(loader, variables, question["environments"], groups)
     return hosts
 
 
@@ -96,6 +111,34 @@ def template(loader: DataLoader, variables: dict[str, Any], prefixes: tuple[str,
             entry["error"] = describe(error)["message"]
         found[str(key)] = entry
     return found
+
+
+def environment(loader: DataLoader, variables: dict[str, Any], wish: dict[str, Any], groups: list[str]) -> Any:
+    """Return the environment files of a host as its role would write them; null for a host without a role."""
+    role = next((wish["groups"][group] for group in groups if group in wish["groups"]), None)
+    if role is None:
+        return None
+    found: dict[str, Any] = {"files": {}, "error": None}
+    own = variables | trusted(role["variables"]) | {"_common_stack_contract": role["contract"]}
+    try:
+        own |= dict.fromkeys(masked(Templar(loader=loader, variables=own), own, role, wish["mask"]), wish["mask"] or "")
+        for file, kind in role["files"].items():
+            templar = Templar(loader=loader, variables=own | {"_common_stack_env": kind, "_template": wish["template"]})
+            text = templar.template(trust_as_template("{{ lookup('ansible.builtin.template', _template) }}"))
+            found["files"][file] = text
+    except AnsibleError as error:
+        found = {"files": {}, "error": describe(error)["message"]}
+    return found
+
+
+def masked(templar: Templar, variables: dict[str, Any], role: dict[str, Any], mask: str | None) -> list[str]:
+    """Return the variables whose values must not be shown, or cannot be."""
+    if mask is not None:
+        return [*role["generated"], *(name for name in role["secrets"] if variables.get(name) is not None)]
+    kept = Path(templar.template(trust_as_template("{{ celium_secrets_dir }}/{{ inventory_hostname }}")))
+    # A generated password stands in a file of its own name, and the operator's own in the variable of that name.
+    names = {name: name.removeprefix("_") for name in role["generated"]}
+    return [name for name, own in names.items() if variables.get(own) is None and not (kept / own).is_file()]
 
 
 def describe(error: AnsibleError) -> dict[str, Any]:

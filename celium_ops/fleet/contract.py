@@ -21,6 +21,7 @@ Kind = Literal[
     "float",
     "bool",
     "path",
+    "name",
     "list",
     "dict",
     "port",
@@ -58,12 +59,17 @@ class Variable(BaseModel):
 
 
 class Computed(BaseModel):
-    """A variable that a role works out itself, or takes from another contract, for the environment files."""
+    """A variable that a role works out itself, or takes from another contract, for the environment files.
+
+    A ``generated`` one is a secret that is made at the first deploy, unless the variable of its name without the
+    leading underscore gives it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     env: str | None = None
     db_env: str | None = None
+    generated: bool = False
 
 
 class Contract(BaseModel):

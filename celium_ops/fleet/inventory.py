@@ -16,7 +16,8 @@ from celium_ops.base.errors import UsageError
 from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, all_variables, load_contracts
 from celium_ops.fleet.model import Connection, Fleet, Host, Role
 from celium_ops.fleet.resolve import CONNECTION, PREFIXES, Located, ResolvedHost, resolve
-from celium_ops.fleet.values import WrongValueError, check, is_pinned
+from celium_ops.fleet.values import WrongValueError, check, is_pinned, renting_mappings, renting_range
+from celium_ops.fleet.wallets import wallet_faults
 
 Severity = Literal["error", "warning"]
 
@@ -113,8 +114,7 @@ class _HostChecker:
                     yield from self._variable(name, variable)
         if self.role == "executor":
             yield from self._ports()
-        if self.role == "miner" and "miner_wallet_source" in self.values:
-            yield from self._wallet()
+        yield from self._wallet()
 
     def _at_host(self, message: str, key: str | None = None, expected: str | None = None) -> Finding:
         return Finding(
@@ -185,44 +185,75 @@ class _HostChecker:
         self.values[name] = value
 
     def _wallet(self) -> Iterator[Finding]:
-        names = ("miner_wallet_source", "miner_wallet_name", "miner_wallet_hotkey")
-        source, wallet, hotkey = (str(self.values.get(name, "")) for name in names)
-        key = Path(source).expanduser() / wallet / "hotkeys" / hotkey
-        if not key.is_file():
-            message = f"miner_wallet_source: there is no hotkey file {key} on this machine"
-            yield self._at("miner_wallet_source", message, expected="a folder of wallets that holds the hotkey")
+        values = {key.removeprefix(f"{self.role}_"): value for key, value in self.values.items()}
+        if not {"wallet_source", "wallet_name", "wallet_hotkey"} <= values.keys():
+            return
+        wallet = Path(values["wallet_source"]).expanduser() / values["wallet_name"]
+        for fault in wallet_faults(wallet, values["wallet_hotkey"], values.get("hotkey_ss58")):
+            key = f"{self.role}_{fault.about}"
+            yield self._at(key, f"{key}: {fault.message}", expected=fault.expected, severity=fault.severity)
 
     def _ports(self) -> Iterator[Finding]:
-        ports = [self.values.get(name) for name in ("executor_external_port", "executor_ssh_port")]
-        if ports[0] is not None and ports[0] == ports[1]:
-            message = f"executor_ssh_port: {ports[1]} is executor_external_port too"
+        """Check that no port of the host is given away twice."""
+        external, ssh = (self.values.get(name) for name in ("executor_external_port", "executor_ssh_port"))
+        if external is not None and external == ssh:
+            message = f"executor_ssh_port: {ssh} is executor_external_port too"
             yield self._at("executor_ssh_port", message, expected="two different ports")
-        if "executor_renting_port_range" in self.values and "executor_renting_port_mappings" in self.values:
+        forms: dict[str, Callable[[Any], list[int]]] = {
+            "executor_renting_port_range": renting_range,
+            "executor_renting_port_mappings": renting_mappings,
+        }
+        given = [key for key in forms if key in self.values]
+        if len(given) > 1:
             # Upstream takes the mappings and ignores the range without a word (run 2026-11-20).
-            key = "executor_renting_port_mappings"
-            yield self._at(key, f"{key} stands beside executor_renting_port_range", expected="one of the two")
+            yield self._at(given[1], f"{given[1]} stands beside {given[0]}", expected="one of the two")
+        for key in given:
+            taken = {external, ssh} & set(forms[key](self.values[key]))
+            if taken:
+                message = f"{key}: {taken.pop()} is a port of the executor itself, so no renter can have it"
+                yield self._at(key, message, expected="ports without executor_external_port and executor_ssh_port")
 
 
 def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
     """Yield what is wrong between hosts: links to miners, hotkeys, endpoints used twice, validators left out."""
+    yield from _given_twice(fleet, resolved)
     outdated = next((host for host in fleet.hosts.values() if host.outdated), None)
     if outdated:
         message = "celium_dialect: celium cannot read today's main chain (finney); deploy wants --accept-outdated there"
         yield _at_key(fleet.inventory, resolved[outdated.name], "celium_dialect", "warning", message, "lium on finney")
-    endpoints: dict[tuple[str, int], str] = {}
     for host in fleet.of_role("executor"):
         at = functools.partial(_at_key, fleet.inventory, resolved[host.name])
         yield from _link_to_miner(fleet, host, resolved[host.name], at)
-        if {"executor_address", "executor_external_port"} <= host.values.keys():
-            other = endpoints.setdefault(host.endpoint, host.name)
-            if other != host.name:
-                address, port = host.endpoint
-                message = f"{host.name} and {other} share {address}:{port}; a miner's registry holds it once"
-                yield at("executor_external_port", "error", message, "an address and port of its own")
         unpinned = resolved[host.name].variables.get("executor_validator", Located(None)).value is None
         if host.miner and unpinned and host.values.get("celium_dialect") == "celium":
             message = f"{host.name} has no executor_validator, so it will not be registered and earns nothing"
             yield at("executor_validator", "warning", message, "the hotkey of a validator")
+
+
+def _given_twice(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
+    """Yield what two hosts have that only one can: a hotkey, an address and port, a machine."""
+    seen: dict[tuple[str, ...], str] = {}
+    for host in fleet.hosts.values():
+        for severity, key, why, *what in _only_once(host):
+            other = seen.setdefault((key, *what), host.name)
+            if other != host.name:
+                message = f"{host.name} and {other} share {':'.join(what)}; {why}"
+                yield _at_key(fleet.inventory, resolved[host.name], key, severity, message, "one of its own")
+
+
+def _only_once(host: Host) -> Iterator[tuple[Severity, str, str, *tuple[str, ...]]]:
+    values = host.values
+    if host.role == "executor" and {"executor_address", "executor_external_port"} <= values.keys():
+        why = "a miner's registry holds it once"
+        yield "error", "executor_external_port", why, values["executor_address"], str(values["executor_external_port"])
+    if host.role == "miner" and {"miner_external_ip", "miner_external_port"} <= values.keys():
+        why = "validators would find only one of them"
+        yield "error", "miner_external_port", why, values["miner_external_ip"], str(values["miner_external_port"])
+    if "miner_hotkey_ss58" in values:
+        yield "error", "miner_hotkey_ss58", "a hotkey has one place on chain", values["miner_hotkey_ss58"]
+    machine = host.connection
+    why = "they would share one Docker engine"
+    yield "warning", "ansible_host", why, machine.address, str(machine.port or 22)
 
 
 def _link_to_miner(fleet: Fleet, host: Host, resolved: ResolvedHost, at: Callable[..., Finding]) -> Iterator[Finding]:
@@ -246,7 +277,9 @@ def _at_key(
     located = host.variables.get(key, Located(None))
     file, line = located.file or str(inventory), located.line or _line_of_host(inventory, host.name)
     variable = all_variables().get(key)
-    found = "(secret)" if variable and variable.secret else located.value
+    # The value of a misspelt key may be a secret too.
+    secret = variable.secret if variable else key.startswith(PREFIXES)
+    found = "(secret)" if secret else located.value
     return Finding(severity, message, host.name, file, line, key, found, expected)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from celium_ops.base.errors import UsageError
 
 Role = Literal["miner", "executor"]
 
@@ -39,6 +42,11 @@ class Host:
         return str(self.values["executor_address"]), int(self.values["executor_external_port"])
 
     @property
+    def stack(self) -> str:
+        """Return the folder on the host that holds its stack of containers."""
+        return f"{self.values['celium_stack_dir']}/{self.role}"
+
+    @property
     def outdated(self) -> bool:
         """Tell whether its software cannot read the chain it is to work on.
 
@@ -65,6 +73,18 @@ class Fleet:
 
     inventory: Path
     hosts: dict[str, Host]
+
+    def host(self, name: str) -> Host:
+        """Return one host.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if name not in self.hosts:
+            near = difflib.get_close_matches(name, self.hosts, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"hosts are {', '.join(list(self.hosts)[:10])}"
+            raise UsageError(f"{name} is no host of {self.inventory}", remedy=remedy, code="no-such-host")
+        return self.hosts[name]
 
     def of_role(self, role: Role) -> list[Host]:
         """Return the hosts of one role."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from celium_ops.base.errors import CeliumError, UsageError
-from celium_ops.fleet.contract import load_contracts
+from celium_ops.base.paths import collection_dir
+from celium_ops.fleet.contract import Contract, load_contracts
 
 PREFIXES = ("celium_", "executor_", "miner_", "validator_", "nvidia_docker_")
 """Keys of the inventory that are ours: an unknown one is an error."""
@@ -28,6 +31,9 @@ CONNECTION = (
 )
 """Ansible's own keys that say how a host is reached."""
 
+MASK = "MASKED"
+"""What stands for a secret; it is the same in a URI, where most signs would be percent-encoded."""
+
 HELPER = Path(__file__).with_name("ansible_inventory.py")
 
 
@@ -38,6 +44,14 @@ class Located:
     value: Any
     file: str | None = None
     line: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment files of one host by name, or why there are none."""
+
+    files: dict[str, str] = field(repr=False)
     error: str | None = None
 
 
@@ -73,12 +87,16 @@ def resolve(inventory: Path) -> dict[str, ResolvedHost]:
         CeliumError: Ansible itself does not work here.
     """
     must_exist(inventory)
+    return {name: _host(name, host) for name, host in _answer(inventory, {}).items()}
+
+
+def _answer(inventory: Path, more: dict[str, Any]) -> dict[str, Any]:
     question = {
         "inventory": str(inventory.absolute()),
         "prefixes": [*PREFIXES, *CONNECTION],
         "defaults": _defaults_by_group(),
     }
-    answer = _ask(question)
+    answer = _ask(question | more)
     if answer["error"]:
         error = answer["error"]
         raise UsageError(
@@ -87,7 +105,47 @@ def resolve(inventory: Path) -> dict[str, ResolvedHost]:
             line=error["line"],
             code="unreadable-inventory",
         )
-    return {name: _host(name, host) for name, host in answer["hosts"].items()}
+    hosts: dict[str, Any] = answer["hosts"]
+    return hosts
+
+
+def environments(inventory: Path, *, masked: bool) -> dict[str, Environment]:
+    """Return the environment files that each host with a role would get, by host.
+
+    Ansible renders them, in the same process as the rest of an inventory, from the roles' own template and variables:
+    so they are the bytes that a deploy writes, but for what is masked.
+
+    Args:
+        inventory: the inventory.
+        masked: put ``MASK`` in the place of every secret. Without, a password that is still to be generated is empty.
+
+    Raises:
+        UsageError: the inventory is missing, or Ansible cannot read it.
+        CeliumError: Ansible itself does not work here.
+    """
+    must_exist(inventory)
+    contracts = load_contracts()
+    roles = {contract.group: _environment_question(contract) for contract in contracts.values() if contract.computed}
+    template = str(collection_dir() / "templates" / "env.j2")
+    wish = {"template": template, "mask": MASK if masked else None, "groups": roles}
+    hosts = _answer(inventory, {"environments": wish})
+    found = {name: host["environment"] for name, host in hosts.items() if host["environment"]}
+    return {name: Environment(**environment) for name, environment in found.items()}
+
+
+def _environment_question(contract: Contract) -> dict[str, Any]:
+    """Return what the environment files of a role are made of: its raw contract and the variables of its tasks."""
+    raw = yaml.safe_load((collection_dir() / "roles" / contract.role / "meta" / "contract.yml").read_text())
+    variables: dict[str, Any] = {}
+    for role in ("common", contract.role):
+        variables |= yaml.safe_load((collection_dir() / "roles" / role / "vars" / "main.yml").read_text())
+    return {
+        "contract": raw["variables"] | raw["computed"],
+        "variables": variables,
+        "files": variables["_common_stack_files"],
+        "generated": [name for name, computed in contract.computed.items() if computed.generated],
+        "secrets": [name for name, variable in contract.variables.items() if variable.secret],
+    }
 
 
 def _defaults_by_group() -> dict[str, dict[str, Any]]:

@@ -32,6 +32,17 @@ def is_pinned(image: str) -> bool:
     return "@sha256:" in image
 
 
+def renting_range(text: str) -> list[int]:
+    """Return the ports of a correct RENTING_PORT_RANGE."""
+    ports = [int(part) for part in re.split("[-,]", text)]
+    return list(range(ports[0], ports[1] + 1)) if "-" in text else ports
+
+
+def renting_mappings(pairs: list[list[int]]) -> list[int]:
+    """Return the ports on the host itself of correct RENTING_PORT_MAPPINGS."""
+    return [inner for inner, _ in pairs]
+
+
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value)):
         raise WrongValueError("a whole number")
@@ -65,6 +76,13 @@ def _text(value: Any) -> str:
         raise WrongValueError("a text that is not empty")
     if re.search(r"[\n\0]", str(value)):
         raise WrongValueError("a text without line breaks")
+    return str(value)
+
+
+def _name(value: Any) -> str:
+    # A slash would lead out of its folder: hotkeys/../coldkey is a file too.
+    if "/" in _text(value) or str(value) in (".", ".."):
+        raise WrongValueError("the name of a file, without its folder")
     return str(value)
 
 
@@ -143,6 +161,7 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "float": _number,
     "bool": _boolean,
     "path": _path,
+    "name": _name,
     "port": _port,
     "port_range": _port_range,
     "port_mappings": _port_mappings,

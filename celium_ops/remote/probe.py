@@ -15,15 +15,20 @@ DEADLINE = 30.0
 
 @dataclass(frozen=True)
 class Container:
-    """A container of one of our stacks."""
+    """A container of one of our stacks.
+
+    ``digest`` is the one a registry knows its image by, null for an image that came from none; ``outdated`` tells that
+    its environment file was written after it was made.
+    """
 
     name: str
     service: str
     image: str
-    digest: str
+    digest: str | None
     state: str
     health: str
     started_at: str
+    outdated: bool
 
     @property
     def well(self) -> bool:
@@ -33,19 +38,28 @@ class Container:
 
 @dataclass(frozen=True)
 class Sight:
-    """What one host showed. What could not be read is null; ``errors`` say why."""
+    """What one host showed. What could not be read is null; ``errors`` say why.
+
+    ``environments`` are the SHA-256 digests of the stack's environment files, by file name.
+    """
 
     reachable: bool
+    environments: dict[str, str] | None = None
     containers: tuple[Container, ...] | None = None
     registry: list[dict[str, Any]] | None = None
     errors: tuple[str, ...] = field(default=())
 
 
-def probe(targets: Mapping[str, Target], roles: Mapping[str, str]) -> dict[str, Sight]:
-    """Look at all hosts, by name; a host that does not answer is not reachable, with the reason."""
+def probe(targets: Mapping[str, Target], stacks: Mapping[str, tuple[str, str]]) -> dict[str, Sight]:
+    """Look at all hosts; one that does not answer is not reachable, with the reason.
+
+    Args:
+        targets: the hosts, by name.
+        stacks: the role and the folder of each host's stack, by host.
+    """
     # The same program that our Ansible modules import; it reads from stdin, so nothing is left on the host.
     source = (collection_dir() / "plugins" / "module_utils" / "probe.py").read_text()
-    commands = {name: ["python3", "-I", "-S", "-", roles[name]] for name in targets}
+    commands = {name: ["python3", "-I", "-S", "-", *stacks[name]] for name in targets}
     answers = ask(targets, commands, source, DEADLINE)
     return {name: _sight(answer.output, answer.error) for name, answer in answers.items()}
 
@@ -57,9 +71,10 @@ def _sight(output: str | None, error: str | None) -> Sight:
         seen = json.loads(output)
     except ValueError:
         return Sight(reachable=True, errors=(f"the probe said something else: {output.strip()[:200]}",))
-    containers = seen["containers"]
+    containers, files = seen["containers"], seen["environments"]
     return Sight(
         reachable=True,
+        environments=None if files is None else {name: file["sha256"] for name, file in files.items()},
         containers=None if containers is None else tuple(Container(**container) for container in containers),
         registry=seen["registry"],
         errors=tuple(seen["errors"]),

@@ -48,10 +48,7 @@ def shown_hosts(inventory: Path, only: str | None) -> list[ShownHost]:
         UsageError: the inventory is wrong, or there is no such host.
     """
     fleet = load_fleet(inventory)
-    if only is not None and only not in fleet.hosts:
-        known = ", ".join(list(fleet.hosts)[:10])
-        raise UsageError(f"{only} is no host of {inventory}", remedy=f"hosts are {known}", code="no-such-host")
-    return [_shown(host) for host in fleet.hosts.values() if only in (None, host.name)]
+    return [_shown(host) for host in ([fleet.host(only)] if only else fleet.hosts.values())]
 
 
 def _shown(host: Host) -> ShownHost:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Host
+from celium_ops.fleet.resolve import environments
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
 from celium_ops.remote.probe import Container, Sight, probe
 from celium_ops.remote.ssh import Target
@@ -18,7 +21,11 @@ SERVICES = {"miner": ("connector", "db", "miner"), "executor": ("db", "executor"
 
 @dataclass(frozen=True)
 class HostStatus:
-    """One host: ``registered`` is null where it does not apply or the miner could not be asked."""
+    """One host.
+
+    ``registered`` is null where it does not apply or the miner could not be asked. ``env_up_to_date`` tells whether
+    its environment files are those of the inventory and its containers were made with them; null if nobody could tell.
+    """
 
     name: str
     role: str
@@ -27,6 +34,7 @@ class HostStatus:
     containers: tuple[Container, ...] = ()
     registered: bool | None = None
     validator: str | None = None
+    env_up_to_date: bool | None = None
     problems: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
@@ -42,17 +50,30 @@ def fleet_status(inventory: Path) -> list[HostStatus]:
     """
     fleet = load_fleet(inventory)
     targets = {host.name: Target(**asdict(host.connection)) for host in fleet.hosts.values()}
-    sights = probe(targets, {host.name: host.role for host in fleet.hosts.values()})
+    with ThreadPoolExecutor(1) as beside:  # Ansible renders while the hosts are asked
+        wanted = beside.submit(environments, inventory, masked=False)
+        sights = probe(targets, {host.name: (host.role, host.stack) for host in fleet.hosts.values()})
     registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
-    return [judge(host, sights[host.name], registries) for host in fleet.hosts.values()]
+    return [
+        judge(host, sights[host.name], registries, wanted.result()[host.name].files) for host in fleet.hosts.values()
+    ]
 
 
-def judge(host: Host, sight: Sight, registries: dict[str, dict[Endpoint, Registration]]) -> HostStatus:
+def judge(
+    host: Host, sight: Sight, registries: dict[str, dict[Endpoint, Registration]], environment: dict[str, str]
+) -> HostStatus:
     """Return one host's state; pure.
 
     Healthy is a host whose services all run and pass their checks and, for an executor with a miner in the fleet,
     that its miner knows: an executor that is not registered earns nothing. A miner that cannot be asked is the
-    miner's problem, not the executor's.
+    miner's problem, not the executor's. An environment that is not the inventory's does not make a host unhealthy: it
+    waits for a deploy.
+
+    Args:
+        host: the host as the inventory has it.
+        sight: what it shows.
+        registries: what each miner that could be asked has registered, by miner.
+        environment: the environment files as the inventory has them, by name.
     """
     problems = [*sight.errors]
     if sight.reachable and sight.containers is not None:
@@ -70,8 +91,16 @@ def judge(host: Host, sight: Sight, registries: dict[str, dict[Endpoint, Registr
         containers=sight.containers or (),
         registered=registered,
         validator=validator,
+        env_up_to_date=_env_up_to_date(sight, environment),
         problems=tuple(problems),
     )
+
+
+def _env_up_to_date(sight: Sight, environment: dict[str, str]) -> bool | None:
+    if sight.environments is None or sight.containers is None:
+        return None
+    wanted = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in environment.items()}
+    return sight.environments == wanted and not any(container.outdated for container in sight.containers)
 
 
 def _container_problems(host: Host, containers: tuple[Container, ...]) -> list[str]:

@@ -7,8 +7,11 @@ import it, and the command line feeds its source to ``python3`` on the host, whe
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import http.client
 import json
+import pathlib
 import socket
 import subprocess
 import sys
@@ -49,8 +52,32 @@ def docker(path, timeout=10):
     return body
 
 
-def containers():
-    """Return the containers of our stacks, running or not, sorted by name."""
+def environments(stack):
+    """Return the digest and the time of each environment file in the folder of a stack, by file name."""
+    return {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "mtime": path.stat().st_mtime}
+        for path in sorted(pathlib.Path(stack).glob("*.env"))
+    }
+
+
+def _older(created, service, files):
+    """Tell whether a container was made before its environment file was written; ``db`` reads ``db.env``."""
+    file = files.get(service + ".env", files.get(".env"))
+    # Docker gives nanoseconds, of which Python reads none before 3.11; whole seconds do.
+    made = datetime.datetime.strptime(created[:19] + "+0000", "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    return file is not None and int(file["mtime"]) > made
+
+
+def _digest(image, details):
+    """Return the digest a registry knows an image by; null for one that came from no registry."""
+    if "@" in image:
+        return image.partition("@")[2]
+    known = docker("/images/" + details["Image"] + "/json").get("RepoDigests") or []
+    return next((entry.partition("@")[2] for entry in sorted(known)), None)
+
+
+def containers(files):
+    """Return the containers of our stacks, running or not, sorted by name; ``files`` are their environments."""
     filters = urllib.parse.quote(json.dumps({"label": ["com.docker.compose.project"]}))
     found = []
     for entry in docker("/containers/json?all=1&filters=" + filters):
@@ -63,10 +90,11 @@ def containers():
                 "name": details["Name"].lstrip("/"),
                 "service": entry["Labels"]["com.docker.compose.service"],
                 "image": details["Config"]["Image"],
-                "digest": details["Image"],
+                "digest": _digest(details["Config"]["Image"], details),
                 "state": state["Status"],
                 "health": state.get("Health", {}).get("Status", "none"),
                 "started_at": state["StartedAt"],
+                "outdated": _older(details["Created"], entry["Labels"]["com.docker.compose.service"], files),
             }
         )
     return sorted(found, key=lambda container: container["name"])
@@ -92,10 +120,13 @@ def registry(timeout=20):
     return json.loads(done.stdout)
 
 
-def probe(role):
+def probe(role, stack):
     """Return what this host shows; what could not be read is null, with the reason in ``errors``."""
-    seen = {"containers": None, "registry": None, "errors": []}
-    parts = [("containers", containers)] + ([("registry", registry)] if role == "miner" else [])
+    seen = {"environments": None, "containers": None, "registry": None, "errors": []}
+    parts = [
+        ("environments", lambda: environments(stack)),
+        ("containers", lambda: containers(seen["environments"] or {})),
+    ] + ([("registry", registry)] if role == "miner" else [])
     for name, read in parts:
         try:
             seen[name] = read()
@@ -105,4 +136,4 @@ def probe(role):
 
 
 if __name__ == "__main__":
-    json.dump(probe(sys.argv[1]), sys.stdout)
+    json.dump(probe(*sys.argv[1:]), sys.stdout)

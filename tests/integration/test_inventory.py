@@ -88,6 +88,29 @@ WRONG = [
         "is not the hotkey of miner-1",
     ),
     ("hosts:\n        gpu-1", "hosts:\n        miner-1: {}\n        gpu-1", 9, None, "groups of two roles"),
+    ("miner_wallet_name: wallet", "miner_wallet_name: ../wallet", 11, "miner_wallet_name", "without its folder"),
+    (
+        "executor_ssh_port:",
+        "executor_renting_port_range: 8000-9000\n          executor_ssh_port:",
+        20,
+        "executor_renting_port_range",
+        "8001 is a port of the executor itself",
+    ),
+    (
+        "executor_ssh_port:",
+        "executor_renting_port_mappings: [[9001, 1], [9002, 2]]\n          executor_ssh_port:",
+        20,
+        "executor_renting_port_mappings",
+        "9001 is a port of the executor itself",
+    ),
+    (
+        "        miner-1:\n",
+        f"        miner-0: {{ansible_host: 192.0.2.7, miner_wallet_name: w, miner_hotkey_ss58: {HOTKEY}}}\n"
+        "        miner-1:\n",
+        13,
+        "miner_hotkey_ss58",
+        "miner-1 and miner-0 share",
+    ),
 ]
 
 
@@ -135,6 +158,61 @@ def test_two_executors_cannot_share_an_endpoint(inventory):
     inventory.write_text(FLEET + "        gpu-2: {ansible_host: 192.0.2.2, executor_miner: miner-1}\n")
     _, findings = check_inventory(inventory)
     assert "gpu-2 and gpu-1 share 192.0.2.2:8001" in findings[0].message
+
+
+def test_two_hosts_on_one_machine_are_only_warned_about(inventory):
+    inventory.write_text(FLEET.replace("ansible_host: 192.0.2.2", "ansible_host: 192.0.2.1"))
+    _, findings = check_inventory(inventory)
+    assert [(finding.severity, finding.key) for finding in findings] == [("warning", "ansible_host")]
+
+
+WALLETS = [
+    ({"hotkeys/default": OTHER}, "error", "miner_hotkey_ss58", "is not the key in"),
+    ({"hotkeys/default": OTHER, "coldkeypub.txt": HOTKEY}, "error", "miner_hotkey_ss58", "address of the coldkey"),
+    ({"hotkeys/default": HOTKEY, "coldkeypub.txt": HOTKEY}, "error", "miner_wallet_source", "is the coldkey"),
+    ({"hotkeys/default": None}, "error", "miner_wallet_source", "encrypted"),
+    ({"coldkeypub.txt": OTHER}, "error", "miner_wallet_source", "no hotkey file"),
+    ({"hotkeys/default": HOTKEY, "coldkey": None}, "warning", "miner_wallet_source", "does not belong here"),
+]
+
+
+@pytest.mark.parametrize(("files", "severity", "key", "message"), WALLETS)
+def test_a_wallet_is_checked_before_it_is_copied(inventory, files, severity, key, message):
+    wallets = inventory.parent / "wallets"
+    (wallets / "wallet" / "hotkeys").mkdir(parents=True)
+    for name, address in files.items():
+        (wallets / "wallet" / name).write_text(json.dumps({"ss58Address": address}) if address else "$NACL...")
+    source = f"miner_wallet_name: wallet\n          miner_wallet_source: {wallets}"
+    inventory.write_text(FLEET.replace("miner_wallet_name: wallet", source))
+    _, findings = check_inventory(inventory)
+    assert [(finding.severity, finding.key) for finding in findings] == [(severity, key)]
+    assert message in findings[0].message
+
+
+def test_a_misspelt_secret_is_not_shown(inventory):
+    inventory.write_text(FLEET.replace("shared_port: 9000", "miner_db_pasword: hunter2"))
+    answer = run("inventory", "lint", "--json", "-i", str(inventory))
+    assert "miner_db_pasword" in answer.stdout
+    assert "hunter2" not in answer.stdout + answer.stderr
+
+
+def test_the_environment_is_rendered_as_a_deploy_would_and_without_secrets(inventory, tmp_path):
+    inventory.write_text(
+        FLEET.replace("shared_port: 9000", "shared_port: 9000\n    executor_price: 1.5\n    miner_db_password: hunter2")
+    )
+    shown = json.loads(run("env", "render", "gpu-1", "--json", "-i", str(inventory)).stdout)
+    files = {file["path"]: file["content"] for file in shown["files"]}
+    assert list(files) == ["/opt/celium/executor/.env", "/opt/celium/executor/db.env"]
+    assert f"MINER_HOTKEY_SS58_ADDRESS={HOTKEY}\n" in files["/opt/celium/executor/.env"]
+    assert "RENTING_PRICE=1.5\n" in files["/opt/celium/executor/.env"]
+    assert "SSH_PORT=9001\n" in files["/opt/celium/executor/.env"]
+    assert "POSTGRES_PASSWORD=MASKED\n" in files["/opt/celium/executor/db.env"]
+    miner = run("env", "render", "miner-1", "-i", str(inventory)).stdout
+    assert "postgresql://postgres:MASKED@db:5432/" in miner
+    assert "hunter2" not in miner
+    assert not (tmp_path / "secrets").exists(), "asking makes no password"
+    unknown = run("env", "render", "gpu-2", "-i", str(inventory))
+    assert (unknown.returncode, "did you mean gpu-1?" in unknown.stderr) == (2, True)
 
 
 def test_an_executor_without_a_validator_is_only_warned_about(inventory):

@@ -102,6 +102,7 @@ def test_one_deploy_brings_everything_up(fleet):
     assert {host["result"] for host in answer["hosts"]} == {"ok"}
     status = fleet.status()
     assert (status["rc"], status["ok"]) == (0, True), status
+    assert all(host["env_up_to_date"] for host in status["hosts"]), "what Ansible renders here is what it wrote there"
     executors = [host for host in status["hosts"] if host["role"] == "executor"]
     assert all(host["registered"] and host["validator"] for host in executors)
     assert all("@sha256:" in container["image"] for host in status["hosts"] for container in host["containers"])
@@ -172,6 +173,7 @@ def test_an_api_that_is_alive_with_an_unusable_hotkey_is_not_healthy(fleet):
     status = fleet.status()
     assert status["rc"] == 1
     assert any("executor is running, " in problem for problem in status["by_name"]["executor-1"]["problems"]), status
+    assert status["by_name"]["executor-1"]["env_up_to_date"] is False
     assert fleet.deploy()["ok"], "a deploy puts the inventory's hotkey back"
     assert fleet.status()["ok"]
 

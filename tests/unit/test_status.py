@@ -1,6 +1,7 @@
 """When a host counts as healthy."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -20,8 +21,12 @@ HOST = Host("gpu-1", "executor", Connection("192.0.2.9"), VALUES)
 ROW = Registration("u", "192.0.2.9", 8001, VALIDATOR)
 
 
-def container(service, state="running", health="healthy"):
-    return Container(f"executor-{service}-1", service, "image", "sha256:0", state, health, "2026-11-20T10:00:00Z")
+ENVIRONMENT = {".env": "A=1\n", "db.env": "B=2\n"}
+
+
+def container(service, state="running", health="healthy", outdated=False):
+    started = "2026-11-20T10:00:00Z"
+    return Container(f"executor-{service}-1", service, "image", "sha256:0", state, health, started, outdated)
 
 
 WELL = tuple(container(service) for service in SERVICES["executor"])
@@ -29,12 +34,28 @@ WELL = tuple(container(service) for service in SERVICES["executor"])
 
 def status(containers=WELL, row=ROW, host=HOST, registries=None, **sight):
     known = {"miner-1": {(row.address, row.port): row} if row else {}} if registries is None else registries
-    return judge(host, Sight(True, containers, **sight), known)
+    on_host = {name: sha256(text.encode()).hexdigest() for name, text in ENVIRONMENT.items()} | sight.pop("changed", {})
+    return judge(host, Sight(True, on_host, containers, **sight), known, ENVIRONMENT)
 
 
 def test_everything_in_place_is_healthy():
     answer = status()
     assert (answer.healthy, answer.registered, answer.validator, answer.problems) == (True, True, VALIDATOR, ())
+    assert answer.env_up_to_date is True
+
+
+@pytest.mark.parametrize(
+    "sight",
+    [
+        {"changed": {".env": sha256(b"A=2\n").hexdigest()}},
+        {"changed": {"left.env": sha256(b"").hexdigest()}},
+        {"containers": (*WELL[:-1], container("monitor", outdated=True))},
+    ],
+    ids=["other content", "a file too many", "container made before its file"],
+)
+def test_an_environment_that_waits_for_a_deploy_is_told_and_makes_nobody_sick(sight):
+    answer = status(**sight)
+    assert (answer.env_up_to_date, answer.healthy) == (False, True)
 
 
 SICK = [
@@ -64,5 +85,5 @@ def test_a_miner_that_cannot_be_asked_leaves_the_registration_unknown():
 
 
 def test_a_host_that_does_not_answer_is_neither_reachable_nor_healthy():
-    answer = judge(HOST, Sight(False, errors=("Connection refused",)), {})
+    answer = judge(HOST, Sight(False, errors=("Connection refused",)), {}, ENVIRONMENT)
     assert (answer.reachable, answer.healthy, answer.problems) == (False, False, ("Connection refused",))
