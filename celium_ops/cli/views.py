@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,16 +110,23 @@ def show_deployment(deployment: Deployment, check: bool) -> None:
     for host in deployment.hosts:
         for difference in host.differences:
             console.print(f"\n[bold]{host.name}[/]\n{escape(difference)}")
-        if host.error:
-            console.print(f"[red]{host.name}[/]: {escape(host.error)}")
+        _show_trouble(console, host.name, [host.error] if host.error else [], host.remedy)
     well = sum(host.result == "ok" for host in deployment.hosts)
     verb = "would change" if check else "changed"
     console.print(f"{well} of {len(deployment.hosts)} hosts ok, {deployment.changed} {verb} (run {deployment.run})")
 
 
+def _show_trouble(console: Console, host: str, problems: Iterable[str], remedy: str | None) -> None:
+    from rich.markup import escape
+
+    for problem in problems:
+        console.print(f"[red]{host}[/]: {escape(problem)}")
+    if remedy:
+        console.print(f"  [bold]Remedy[/] {escape(remedy)}")
+
+
 def show_status(hosts: list[HostStatus]) -> None:
     """Show the fleet's status table, then what is wrong."""
-    from rich.markup import escape
     from rich.table import Table
 
     console = out()
@@ -134,8 +142,7 @@ def show_status(hosts: list[HostStatus]) -> None:
         table.add_row(mark, host.name, host.role, shown, env, registered)
     console.print(table)
     for host in hosts:
-        for problem in host.problems:
-            console.print(f"[red]{host.name}[/]: {escape(problem)}")
+        _show_trouble(console, host.name, host.problems, host.remedy)
     healthy = sum(host.healthy for host in hosts)
     console.print(f"{healthy} of {len(hosts)} hosts healthy")
 

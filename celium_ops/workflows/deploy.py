@@ -16,6 +16,7 @@ from celium_ops.journal.lock import locked
 from celium_ops.journal.runs import HostEntry, Journal
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import Recap
+from celium_ops.workflows.faults import recognise
 
 REGISTRY_MODULE = "celium.ops.miner_registry"
 
@@ -33,13 +34,17 @@ class Wish:
 
 @dataclass
 class HostOutcome:
-    """What became of one host; ``registered`` is null where it does not apply or nobody could tell."""
+    """What became of one host.
+
+    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault.
+    """
 
     name: str
     result: str
     changed: int = 0
     seconds: float = 0.0
     error: str | None = None
+    remedy: str | None = None
     registered: bool | None = None
     changes: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
@@ -113,12 +118,12 @@ def _play(wish: Wish, selected: list[Host], on_host: OnHost) -> list[HostOutcome
     names = tuple(host.name for host in selected)
     recap = run_playbook(Playbook("site", wish.inventory, names, wish.check, wish.diff), on_host)
     outcomes = {host.name: _outcome(host.name, recap, wish.diff) for host in selected}
-    _note_registrations(recap, outcomes)
+    _note_registrations(recap, selected, outcomes)
     absent = _miners_outside(selected, outcomes)
     if absent:
         recap = _register(wish, absent, on_host)
         outcomes |= {name: _outcome(name, recap, wish.diff) for name in absent}
-        _note_registrations(recap, outcomes)
+        _note_registrations(recap, selected, outcomes)
     return list(outcomes.values())
 
 
@@ -156,6 +161,8 @@ def _outcome(name: str, recap: Recap, diff: bool) -> HostOutcome:
         words = recap.messages[-1] if recap.messages else "Ansible ended early"
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
+    if fault := recognise(host.error or ""):
+        outcome.error, outcome.remedy = f"{fault.cause}: {host.error}", fault.remedy
     outcome.changes = host.changes
     outcome.differences = host.differences if diff else []
     return outcome
@@ -190,8 +197,14 @@ def _register(wish: Wish, absent: dict[str, list[Host]], on_host: OnHost) -> Rec
     return run_playbook(playbook, on_host)
 
 
-def _note_registrations(recap: Recap, outcomes: dict[str, HostOutcome]) -> None:
+def _note_registrations(recap: Recap, selected: list[Host], outcomes: dict[str, HostOutcome]) -> None:
+    """Note for each executor what its miner's registry said; where the miner failed, that it is not registered."""
     for result in recap.outputs.get(REGISTRY_MODULE, {}).values():
         for executor in result.get("executors", []):
             if executor["name"] in outcomes:
                 outcomes[executor["name"]].registered = executor["registered"]
+    for host in selected:
+        outcome, miner = outcomes[host.name], outcomes.get(host.miner or "")
+        came_up = host.can_be_registered and outcome.result == "ok"
+        if came_up and outcome.registered is None and miner and miner.result != "ok":
+            outcome.registered = False

@@ -14,6 +14,7 @@ from celium_ops.fleet.resolve import environments
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
 from celium_ops.remote.probe import Container, Sight, probe
 from celium_ops.remote.ssh import Target
+from celium_ops.workflows.faults import recognise
 
 SERVICES = {"miner": ("connector", "db", "miner"), "executor": ("db", "executor", "monitor")}
 """The services of each role's stack, as its compose template names them."""
@@ -36,6 +37,7 @@ class HostStatus:
     validator: str | None = None
     env_up_to_date: bool | None = None
     problems: tuple[str, ...] = field(default=())
+    remedy: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the host as ``status --json`` promises it."""
@@ -93,6 +95,7 @@ def judge(
         validator=validator,
         env_up_to_date=_env_up_to_date(sight, environment),
         problems=tuple(problems),
+        remedy=fault.remedy if (fault := recognise("\n".join(problems))) else None,
     )
 
 

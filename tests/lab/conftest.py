@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet import Fleet
 
 from celium_ops.base.paths import cache_dir
 from celium_ops.lab import machine
@@ -132,3 +133,17 @@ def lab(make_lab: MakeLab) -> Iterator[LabUnderTest]:
     """Give the lab ``tests``: one miner, two executors."""
     with make_lab("tests") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def fleet(lab: LabUnderTest) -> Fleet:
+    """Give the fleet of the lab ``tests``."""
+    return Fleet(lab)
+
+
+@pytest.fixture(scope="module")
+def deployed(fleet: Fleet) -> Fleet:
+    """Give the same fleet, deployed: by the tests that ran before, or else now."""
+    if not fleet.status()["ok"]:
+        assert fleet.deploy()["ok"]
+    return fleet

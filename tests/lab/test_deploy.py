@@ -10,75 +10,11 @@ import json
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-import pytest
-from ruamel.yaml import YAML
+from fleet import wait_for
 
 VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
-
-
-class Fleet:
-    """The lab's hosts as this file works with them."""
-
-    def __init__(self, lab):
-        self.lab = lab
-        self.names = self.run_json("status")["hosts"] and [host["name"] for host in self.status()["hosts"]]
-
-    def run(self, *arguments):
-        return self.lab.run("-i", str(self.lab.inventory), *arguments)
-
-    def run_json(self, *arguments):
-        done = self.run("--json", *arguments)
-        assert "Traceback" not in done.stderr, done.stderr
-        return {**json.loads(done.stdout), "rc": done.returncode, "stderr": done.stderr}
-
-    def deploy(self, *arguments):
-        answer = self.run_json("deploy", *arguments)
-        answer["by_name"] = {host["name"]: host for host in answer["hosts"]}
-        return answer
-
-    def status(self):
-        answer = self.run_json("status")
-        answer["by_name"] = {host["name"]: host for host in answer["hosts"]}
-        return answer
-
-    def started(self):
-        """Return when each container of the fleet was started: what restarted shows."""
-        return {
-            (host["name"], container["service"]): container["started_at"]
-            for host in self.status()["hosts"]
-            for container in host["containers"]
-        }
-
-    def on(self, host, script):
-        """Run a shell script as root on a host, by a way that is not ours, and return what it prints."""
-        command = ["docker", "exec", "-i", self.lab.docker_name(host), "sh", "-c", script]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    def sql(self, statement):
-        psql = 'psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "' + statement + '"'
-        return self.on("miner-1", f"docker exec miner-db-1 sh -c '{psql}'").strip()
-
-    def set_variable(self, host, key, value):
-        yaml = YAML()
-        content = yaml.load(self.lab.inventory)
-        group = content["all"]["children"]["miners" if host.startswith("miner") else "executors"]
-        group["hosts"][host][key] = value
-        yaml.dump(content, self.lab.inventory)
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-
-
-@pytest.fixture(scope="module")
-def fleet(lab):
-    return Fleet(lab)
 
 
 def test_a_virgin_fleet_can_be_checked_without_changing_it(fleet):

@@ -1,0 +1,88 @@
+"""Faults that operators meet again and again: what they are called, and what to do. The words are those of programs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A known fault: ``cause`` in a few words, and what an operator does about it."""
+
+    pattern: re.Pattern[str]
+    cause: str
+    remedy: str
+
+
+def _fault(pattern: str, cause: str, remedy: str) -> Fault:
+    return Fault(re.compile(pattern, re.IGNORECASE), cause, remedy)
+
+
+# The first that matches counts, so what is special stands before what is general.
+FAULTS = (
+    _fault(
+        r"missing sudo password|sudo: a password is required|not in the sudoers|not allowed to (run|execute)"
+        r"|incorrect sudo password",
+        "sudo is refused",
+        "let the user run everything with sudo without a password, or give ansible_become_password in a vault",
+    ),
+    _fault(
+        r"host key verification failed|host identification has changed|no \S+ host key is known",
+        "the host key is not the one that is trusted",
+        "find out why it changed; if the host is yours and was made anew, trust its new key in known_hosts",
+    ),
+    _fault(
+        r"permission denied \(|too many authentication failures",
+        "the SSH key is refused",
+        "check ansible_user and ansible_ssh_private_key_file, and the host's authorized_keys",
+    ),
+    _fault(
+        r"no space left on device|enospc|disk quota exceeded",
+        "the disk is full",
+        "make room on the host: `df -h` and `docker system df` show what holds it",
+    ),
+    _fault(
+        r"could not get lock|failed to lock apt|dpkg frontend lock|unable to acquire the dpkg",
+        "another program holds apt's lock",
+        "wait until it has ended and deploy again; unattended-upgrades is a common one",
+    ),
+    _fault(
+        r"manifest unknown|manifest for \S+ not found|pull access denied|failed to resolve reference .*not found",
+        "the registry has no such image",
+        "correct the image or its digest in the inventory, or push it to the registry",
+    ),
+    _fault(
+        r"(failed to (do|resolve)|error response from daemon: get ).*"
+        r"(connection refused|i/o timeout|no route to host|no such host|deadline exceeded|gave http response)",
+        "the registry does not answer",
+        "check celium_registry, and from the host that it is reached; without TLS it must stand in"
+        " nvidia_docker_insecure_registries",
+    ),
+    _fault(
+        r"port is already allocated|address already in use",
+        "a port is taken on the host",
+        "`ss -ltnp` on the host shows by whom: stop it, or give the service another port in the inventory",
+    ),
+    _fault(
+        r"database of the miner does not answer|database of the miner did not answer",
+        "the miner's database does not answer",
+        "deploy with the miner (its stack is started then), or look at the log of its database",
+    ),
+    _fault(
+        r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully",
+        "a container does not get healthy",
+        "its last lines say why; celium_start_timeout is how long it may take",
+    ),
+    _fault(
+        r"connection refused|timed out|no route to host|could not resolve hostname|connection closed|connection reset"
+        r"|no answer in",
+        "the host does not answer",
+        "check that it runs, and ansible_host and ansible_port",
+    ),
+)
+
+
+def recognise(message: str) -> Fault | None:
+    """Return the known fault that a program's message is about; null for an unknown one."""
+    return next((fault for fault in FAULTS if fault.pattern.search(message)), None)

@@ -1,0 +1,88 @@
+"""The lab's fleet as the tests of this folder work with it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ruamel.yaml import YAML
+
+Answer = dict[str, Any]
+
+
+class Fleet:
+    """The hosts of a lab, through ``celium-ops`` and, to damage and inspect them, by a way that is not ours."""
+
+    def __init__(self, lab: Any) -> None:
+        self.lab = lab
+        self.names = [host["name"] for host in self.status()["hosts"]]
+
+    def run(self, *arguments: str) -> Any:
+        """Run ``celium-ops`` on the lab's inventory."""
+        return self.lab.run("-i", str(self.lab.inventory), *arguments)
+
+    def run_json(self, *arguments: str) -> Answer:
+        """Run ``celium-ops --json`` and return its document with its exit code and stderr."""
+        done = self.run("--json", *arguments)
+        assert "Traceback" not in done.stderr, done.stderr
+        return {**json.loads(done.stdout), "rc": done.returncode, "stderr": done.stderr}
+
+    def deploy(self, *arguments: str) -> Answer:
+        """Deploy; the answer has the hosts ``by_name`` too."""
+        answer = self.run_json("deploy", *arguments)
+        return {**answer, "by_name": {host["name"]: host for host in answer.get("hosts", [])}}
+
+    def status(self) -> Answer:
+        """Ask for the status; the answer has the hosts ``by_name`` too."""
+        answer = self.run_json("status")
+        return {**answer, "by_name": {host["name"]: host for host in answer.get("hosts", [])}}
+
+    def started(self) -> dict[tuple[str, str], str]:
+        """Return when each container of the fleet was started: what restarted shows."""
+        return {
+            (host["name"], container["service"]): container["started_at"]
+            for host in self.status()["hosts"]
+            for container in host["containers"]
+        }
+
+    def on(self, host: str, script: str) -> str:
+        """Run a shell script as root on a host and return what it prints."""
+        return str(self.lab.on(host, script))
+
+    def sql(self, statement: str) -> str:
+        """Ask the database of the first miner."""
+        psql = 'psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "' + statement + '"'
+        return self.on("miner-1", f"docker exec miner-db-1 sh -c '{psql}'")
+
+    def set_variable(self, host: str, key: str, value: Any) -> None:
+        """Give a host a variable in the inventory; None takes it away."""
+        yaml = YAML()
+        content = yaml.load(self.lab.inventory)
+        variables = content["all"]["children"][f"{host.rpartition('-')[0]}s"]["hosts"][host]
+        if value is None:
+            variables.pop(key, None)
+        else:
+            variables[key] = value
+        yaml.dump(content, self.lab.inventory)
+
+    @contextmanager
+    def variables(self, host: str, **values: Any) -> Iterator[None]:
+        """Give a host variables for a while; whatever the inventory was, it is again."""
+        before = self.lab.inventory.read_bytes()
+        for key, value in values.items():
+            self.set_variable(host, key, value)
+        try:
+            yield
+        finally:
+            self.lab.inventory.write_bytes(before)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)

@@ -1,0 +1,44 @@
+"""Programs' own words, as they were seen, and what an operator is told about them."""
+
+import pytest
+
+from celium_ops.workflows.faults import FAULTS, recognise
+
+SEEN = [
+    ("Gathering Facts: Task failed: Missing sudo password", "sudo is refused"),
+    ("sudo: a password is required", "sudo is refused"),
+    ("ops is not in the sudoers file.", "sudo is refused"),
+    ("Host key verification failed.", "the host key is not the one that is trusted"),
+    ("ops@192.0.2.1: Permission denied (publickey).", "the SSH key is refused"),
+    ("Failed to replace '/opt/celium/.env': [Errno 28] No space left on device", "the disk is full"),
+    (
+        "Failed to lock apt for exclusive operation: E:Could not get lock /var/lib/dpkg/lock-frontend. It is held by"
+        " process 4711 (unattended-upgr)",
+        "another program holds apt's lock",
+    ),
+    (
+        'failed to resolve reference "192.0.2.9:5000/library/postgres@sha256:00": 192.0.2.9:5000/library/postgres: not'
+        " found",
+        "the registry has no such image",
+    ),
+    (
+        'failed to do request: Head "https://192.0.2.9:5000/v2/": dial tcp 192.0.2.9:5000: connect: connection refused',
+        "the registry does not answer",
+    ),
+    ("failed to bind host port 0.0.0.0:8001/tcp: address already in use", "a port is taken on the host"),
+    ("the database of the miner does not answer: container is not running", "the miner's database does not answer"),
+    ("container executor-executor-1 is unhealthy", "a container does not get healthy"),
+    ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "the host does not answer"),
+]
+
+
+@pytest.mark.parametrize(("message", "cause"), SEEN)
+def test_a_known_fault_is_recognised(message, cause):
+    found = recognise(f"Some | Task: {message}\nmore lines")
+    assert found
+    assert (found.cause, bool(found.remedy)) == (cause, True)
+
+
+def test_every_fault_is_recognised_by_something_seen_and_nothing_else_is_one():
+    assert {recognise(message) for message, _ in SEEN} == set(FAULTS)
+    assert recognise("Preflight | No coldkey belongs on a host: it is a coldkey") is None
