@@ -27,6 +27,10 @@ check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
 test: check ## everything a change must pass, lab tests included
 	$(BIN)/pytest -q --durations=8 tests/integration tests/lab
 
+.PHONY: bench
+bench: $(VENV)/ready ## time deploys and status on rehearsal hosts; results in bench/results
+	$(BIN)/python bench/fleet_times.py
+
 .PHONY: demo
 demo: $(VENV)/ready ## build the rehearsal fleet, deploy it, show it
 	scripts/demo

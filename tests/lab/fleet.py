@@ -52,6 +52,14 @@ class Fleet:
         """Run a shell script as root on a host and return what it prints."""
         return str(self.lab.on(host, script))
 
+    def reset(self, host: str) -> None:
+        """Take our stacks off a host, volumes and all; Docker and the images stay."""
+        self.on(
+            host,
+            "docker ps -aq --filter label=com.docker.compose.project | xargs -r docker rm -fv;"
+            "docker volume ls -q | xargs -r docker volume rm; docker network prune -f; rm -rf /opt/celium",
+        )
+
     def sql(self, statement: str) -> str:
         """Ask the database of the first miner."""
         psql = 'psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "' + statement + '"'
