@@ -20,7 +20,7 @@ def env_value(value: Any) -> str:
         ValueError: the value holds a line break or a NUL; no environment file can carry it.
     """
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-    if re.search(r"[\n\r\0]", text):
+    if re.search(r"[\n\0]", text):
         raise ValueError("a line break or NUL cannot stand in an environment file")
     if PLAIN.fullmatch(text):
         return text

@@ -1,8 +1,10 @@
 """Inventories read by real Ansible: what is right becomes a fleet, what is wrong is named with file, line and key."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import pytest
@@ -10,6 +12,7 @@ import yaml
 
 from celium_ops.base.errors import UsageError
 from celium_ops.fleet.inventory import check_inventory, load_fleet
+from celium_ops.fleet.resolve import environments
 
 HOTKEY = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 OTHER = "5E1nK3myeWNWrmffVaH76f2mCFCbe9VcHGwgkfdcD7k3E8D1"
@@ -213,6 +216,19 @@ def test_the_environment_is_rendered_as_a_deploy_would_and_without_secrets(inven
     assert not (tmp_path / "secrets").exists(), "asking makes no password"
     unknown = run("env", "render", "gpu-2", "-i", str(inventory))
     assert (unknown.returncode, "did you mean gpu-1?" in unknown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("password", ["p@ss:w/rd?#[]%41", "käse ✓ ' \" $x", "{% raw %}{{ no }}{% endraw %}"])
+def test_a_password_stands_percent_encoded_in_the_address_of_the_database(inventory, password):
+    inventory.write_text(
+        FLEET.replace("shared_port: 9000", f"shared_port: 9000\n    miner_db_password: {json.dumps(password)}")
+    )
+    (line,) = (
+        line for line in environments(inventory, masked=False)["miner-1"].files[".env"].splitlines() if "_URI=" in line
+    )
+    address = urlsplit(line.partition("=")[2])
+    assert (address.hostname, address.port, address.path) == ("db", 5432, "/compute-subnet-db")
+    assert unquote(address.password) == re.sub("{%.*?%}", "", password)
 
 
 def test_an_executor_without_a_validator_is_only_warned_about(inventory):

@@ -73,10 +73,14 @@ class LabUnderTest:
 
     def on(self, host: str, script: str) -> str:
         """Run a shell script as root on a host, by a way that is not ours, and return what it prints."""
+        return self.pipe(host, script, b"").decode().strip()
+
+    def pipe(self, host: str, script: str, stdin: bytes) -> bytes:
+        """Run a shell script as root on a host with something to read, and return its bytes as they are."""
         command = ["docker", "exec", "-i", self.docker_name(host), "sh", "-c", script]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{host}: {done.stderr}"
-        return done.stdout.strip()
+        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+        assert done.returncode == 0, f"{host}: {done.stderr.decode()}"
+        return done.stdout
 
 
 MakeLab = Callable[[str], AbstractContextManager[LabUnderTest]]

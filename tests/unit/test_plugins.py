@@ -40,7 +40,7 @@ def test_how_a_value_is_written(value, written):
     assert env_value(value) == written
 
 
-@pytest.mark.parametrize("value", ["two\nlines", "nul\0", "carriage\r"])
+@pytest.mark.parametrize("value", ["two\nlines", "nul\0"])
 def test_what_no_env_file_can_carry_is_refused(value):
     with pytest.raises(ValueError, match="line break or NUL"):
         env_value(value)
