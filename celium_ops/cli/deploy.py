@@ -14,7 +14,7 @@ def deploy(
     settings: Settings,
     limit: Annotated[
         str | None,
-        typer.Option("--limit", "-l", help="Only these: names, name patterns, miners, executors; comma separated."),
+        typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 when something would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what changes inside files; secrets stay hidden.")] = False,

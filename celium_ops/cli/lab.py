@@ -24,7 +24,8 @@ app = typer.Typer(
 def up(
     settings: Settings,
     miners: Annotated[int | None, typer.Option(help="Miners the lab is to have (a new one: 1).", min=0)] = None,
-    executors: Annotated[int | None, typer.Option(help="Executors the lab is to have (a new one: 2).", min=0)] = None,
+    executors: Annotated[int | None, typer.Option(help="Executors the lab is to have (a new one: 3).", min=0)] = None,
+    validators: Annotated[int | None, typer.Option(help="Validators the lab is to have (a new one: 1).", min=0)] = None,
 ) -> None:
     """Bring the lab up, or add what is missing; the last line is the path of its inventory.
 
@@ -35,7 +36,7 @@ def up(
     from celium_ops.cli import views
     from celium_ops.lab import lab, layout
 
-    requested = {"miners": miners, "executors": executors}
+    requested = {"miners": miners, "executors": executors, "validators": validators}
     counts = {group: count for group, count in requested.items() if count is not None}
     name = layout.lab_name()
     path = lab.up(name, counts, _report)

@@ -66,6 +66,8 @@ def show_findings(fleet: Fleet, findings: list[Finding]) -> None:
     """Show what an inventory's check found, one line each."""
     from rich.markup import escape
 
+    from celium_ops.fleet.inventory import ROLES
+
     console = out()
     for finding in findings:
         colour = "red" if finding.severity == "error" else "yellow"
@@ -73,7 +75,7 @@ def show_findings(fleet: Fleet, findings: list[Finding]) -> None:
         host = f"{finding.host}: " if finding.host and finding.host not in finding.message else ""
         console.print(f"{escape(place)}: [{colour}]{finding.severity}[/] {escape(host + finding.message)}")
     errors = sum(finding.severity == "error" for finding in findings)
-    counts = ", ".join(f"{len(fleet.of_role(role))} {role}s" for role in ("miner", "executor"))
+    counts = ", ".join(f"{len(fleet.of_role(role))} {group}" for group, role in ROLES.items())
     verdict = f"[red]{errors} errors[/]" if errors else "[green]correct[/]"
     console.print(f"{escape(str(fleet.inventory))}: {counts}: {verdict}, {len(findings) - errors} warnings")
 
@@ -132,7 +134,7 @@ def show_status(hosts: list[HostStatus]) -> None:
     console = out()
     table = Table(box=None, pad_edge=False)
     for column in ("", "host", "role", "containers", "env", "registered for"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "containers")
     for host in hosts:
         mark = STYLES["ok" if host.healthy else "failed" if host.reachable else "unreachable"]
         containers = " ".join(_container(item.service, item.well) for item in host.containers)

@@ -21,7 +21,7 @@ from celium_ops.fleet.wallets import wallet_faults
 
 Severity = Literal["error", "warning"]
 
-ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor"}
+ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor", "validators": "validator"}
 """The groups that give a host its role."""
 
 
@@ -82,7 +82,7 @@ def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:
             origins = {key: (host.variables[key].file, host.variables[key].line) for key in checker.values}
             hosts[host.name] = Host(host.name, checker.role, _connection(host), checker.values, origins)
     if not hosts:
-        message = "no host is in the groups miners or executors"
+        message = f"no host is in the groups {' or '.join(ROLES)}"
         findings.append(Finding("error", message, file=str(inventory), expected="at least one host with a role"))
     fleet = Fleet(inventory, hosts)
     findings.extend(_between_hosts(fleet, resolved))
@@ -103,7 +103,7 @@ class _HostChecker:
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong with this host alone."""
         if self.two_roles:
-            yield self._at_host("is in the groups of two roles", expected="one of miners, executors")
+            yield self._at_host("is in the groups of two roles", expected=f"one of {', '.join(ROLES)}")
         yield from self._unknown_keys()
         if self.role is None:
             return
@@ -249,8 +249,8 @@ def _only_once(host: Host) -> Iterator[tuple[Severity, str, str, *tuple[str, ...
     if host.role == "miner" and {"miner_external_ip", "miner_external_port"} <= values.keys():
         why = "validators would find only one of them"
         yield "error", "miner_external_port", why, values["miner_external_ip"], str(values["miner_external_port"])
-    if "miner_hotkey_ss58" in values:
-        yield "error", "miner_hotkey_ss58", "a hotkey has one place on chain", values["miner_hotkey_ss58"]
+    if key := next((key for key in ("miner_hotkey_ss58", "validator_hotkey_ss58") if key in values), None):
+        yield "error", key, "a hotkey has one place on chain", values[key]
     machine = host.connection
     why = "they would share one Docker engine"
     yield "warning", "ansible_host", why, machine.address, str(machine.port or 22)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from celium_ops.base.errors import UsageError
 
-Role = Literal["miner", "executor"]
+Role = Literal["miner", "executor", "validator"]
 
 
 @dataclass(frozen=True)

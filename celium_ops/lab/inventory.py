@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from celium_ops.base.errors import UsageError
 from celium_ops.lab import ssh
-from celium_ops.lab.layout import USER, Files, Host, Lab
-from celium_ops.lab.wallet import HOTKEY, miner_wallet
+from celium_ops.lab.layout import GROUPS, USER, Files, Host, Lab
+from celium_ops.lab.wallet import HOTKEY, wallet_name
 
 if TYPE_CHECKING:
     from ruamel.yaml import YAML
 
 IMAGE_VARIABLES = {
     "miners": {"miner_image": "daturaai/compute-subnet-miner", "miner_db_image": "library/postgres"},
+    "validators": {
+        "validator_image": "daturaai/compute-subnet-validator",
+        "validator_db_image": "library/postgres",
+        "validator_redis_image": "daturaai/redis",
+    },
     "executors": {"executor_image": "daturaai/compute-subnet-executor", "executor_db_image": "library/postgres"},
 }
 """The variables of each group that name an image, with the image's name in the lab's registry."""
@@ -39,6 +44,10 @@ all:
       # Stand-ins with upstream's interfaces, from the lab's registry.
       vars: {{}}
       hosts: {{}}
+    validators:
+      # Stand-ins too; Redis and Postgres are real.
+      vars: {{}}
+      hosts: {{}}
     executors:
       # Stand-ins again. There is no GPU: a proof is simulated, and its verdict is "unknown".
       vars:
@@ -55,8 +64,8 @@ class Facts:
         lab: its name and network.
         files: where its files are.
         hosts: its hosts, in order.
-        hotkeys: the miners' ss58 addresses by host name.
-        validator: the ss58 address of the lab's validator.
+        hotkeys: the ss58 addresses of miners and validators by host name.
+        validator: the ss58 address of the validator that executors are pinned to.
         images: digests by the image's name in the registry; those that are not pushed yet are missing.
     """
 
@@ -122,14 +131,16 @@ def updated(text: str | None, facts: Facts, listed: Collection[str], written: Ma
 def host_variables(host: Host, facts: Facts) -> dict[str, Any]:
     """Return the variables of a new host."""
     variables: dict[str, Any] = {"ansible_host": host.address}
-    if host.group == "miners":
+    if host.name in facts.hotkeys:
+        role = GROUPS[host.group].role
         variables |= {
-            "miner_wallet_name": miner_wallet(host.number),
-            "miner_wallet_hotkey": HOTKEY,
-            "miner_wallet_source": str(facts.files.wallets),
-            "miner_hotkey_ss58": facts.hotkeys[host.name],
-            "miner_external_ip": host.address,
+            f"{role}_wallet_name": wallet_name(host.name),
+            f"{role}_wallet_hotkey": HOTKEY,
+            f"{role}_wallet_source": str(facts.files.wallets),
+            f"{role}_hotkey_ss58": facts.hotkeys[host.name],
         }
+    if host.group == "miners":
+        variables["miner_external_ip"] = host.address
     if host.group == "executors":
         miners = [other.name for other in facts.hosts if other.group == "miners"]
         if miners:

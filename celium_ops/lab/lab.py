@@ -23,7 +23,7 @@ from celium_ops.lab.memory import Memory
 from celium_ops.lab.process import in_parallel
 from celium_ops.lab.registry import Pushed
 from celium_ops.lab.rootfs import Report
-from celium_ops.lab.wallet import VALIDATOR_WALLET, ensure_wallet, miner_wallet
+from celium_ops.lab.wallet import PINNED, ensure_wallet, wallet_name
 
 
 @dataclass(frozen=True)
@@ -192,14 +192,14 @@ def _find(name: str, known: Memory) -> Lab | None:
 
 
 def _facts(lab: Lab, files: Files, fleet: list[Host], known: Memory) -> inventory.Facts:
-    miners = [host for host in fleet if host.group == "miners"]
+    holders = [host.name for host in fleet if host.group != "executors"]
     _make_private(files.wallets)
     return inventory.Facts(
         lab=lab,
         files=files,
         hosts=fleet,
-        hotkeys={host.name: ensure_wallet(files.wallets, miner_wallet(host.number)) for host in miners},
-        validator=ensure_wallet(files.wallets, VALIDATOR_WALLET),
+        hotkeys={name: ensure_wallet(files.wallets, wallet_name(name)) for name in holders},
+        validator=ensure_wallet(files.wallets, wallet_name(PINNED)),
         images={name: pushed.digest for name, pushed in known.pushed.items()},
     )
 

@@ -44,8 +44,8 @@ GROUPS = {
     group.name: group
     for group in (
         Group("miners", "miner", first=11, limit=60, default=1),
-        Group("validators", "validator", first=71, limit=30, default=0),
-        Group("executors", "executor", first=101, limit=150, default=2),
+        Group("validators", "validator", first=71, limit=30, default=1),
+        Group("executors", "executor", first=101, limit=150, default=3),
     )
 }
 

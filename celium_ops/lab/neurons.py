@@ -35,9 +35,11 @@ BASE_PACKAGES: tuple[str, ...] = (
 )
 """Debian bookworm packages of the system that every image stands on."""
 
-# Every host pulls all of it. Postgres runs without its just-in-time compiler, whose LLVM is a third of the whole.
+# Every host pulls all of it. Postgres runs without its just-in-time compiler, whose LLVM is a third of the whole, and
+# without Debian's own cluster: the data belongs into a volume.
 _SLIM = """
 rm -rf /usr/lib/postgresql/*/lib/llvmjit* /usr/lib/*/libLLVM-* /usr/lib/llvm-* /usr/lib/*/libz3.so*
+rm -rf /usr/lib/postgresql/*/lib/bitcode /var/lib/postgresql/* /etc/postgresql/*
 rm -rf /usr/share/doc /usr/share/man /usr/share/i18n /usr/share/locale/*
 mkdir -p /usr/share/man/man1
 """
@@ -90,7 +92,7 @@ def build_images(base_image: str, cache: Path, report: Report, dialect: str = "c
         base_image: the local image with the packages ``BASE_PACKAGES`` on Debian bookworm.
         cache: folder for the downloaded Python packages; made when missing.
         report: told one line per step.
-        dialect: whose interface the neurons imitate, one of ``DIALECTS``; it does not matter to the database.
+        dialect: whose interface the neurons imitate, one of ``DIALECTS``; it does not matter to Postgres and Redis.
 
     Returns:
         The local tag by the repository name under which hosts pull the image.
@@ -108,7 +110,9 @@ def build_images(base_image: str, cache: Path, report: Report, dialect: str = "c
     neuron = _Image("neuron", base, dialect, wheels)
     miner = _Image("miner", neuron.tag, dialect)
     executor = _Image("executor", neuron.tag, dialect)
-    images = (postgres, neuron, miner, executor)
+    redis = _Image("redis", base, "any")
+    validator = _Image("validator", neuron.tag, dialect)
+    images = (postgres, redis, neuron, miner, executor, validator)
     present = _present(image.tag for image in images)
     for image in images:
         if image.tag not in present:
@@ -117,6 +121,8 @@ def build_images(base_image: str, cache: Path, report: Report, dialect: str = "c
         "library/postgres": postgres.tag,
         "daturaai/compute-subnet-miner": miner.tag,
         "daturaai/compute-subnet-executor": executor.tag,
+        "daturaai/redis": redis.tag,
+        "daturaai/compute-subnet-validator": validator.tag,
     }
 
 

@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 
 HOTKEY = "default"
-VALIDATOR_WALLET = "lab-validator"
+PINNED = "validator-1"
+"""The validator that the lab's executors are pinned to; its wallet is there even when its host is not."""
 
 
-def miner_wallet(number: int) -> str:
-    """Return the name of the wallet of a miner."""
-    return f"lab-miner-{number}"
+def wallet_name(host: str) -> str:
+    """Return the name of the wallet of a host, a miner or a validator."""
+    return f"lab-{host}"
 
 
 def ensure_wallet(folder: Path, name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from celium_ops.base.errors import GuardError, UsageError
-from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.inventory import ROLES, load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.lock import locked
@@ -148,7 +148,7 @@ def select(fleet: Fleet, limit: str | None) -> list[Host]:
             known = ", ".join(list(fleet.hosts)[:10])
             raise UsageError(
                 f"--limit {part} matches no host of {fleet.inventory}",
-                remedy=f"hosts are {known}; groups are miners, executors",
+                remedy=f"hosts are {known}; groups are {', '.join(ROLES)}",
                 code="no-such-host",
             )
         chosen |= matching

@@ -16,7 +16,11 @@ from celium_ops.remote.probe import Container, Sight, probe
 from celium_ops.remote.ssh import Target
 from celium_ops.workflows.faults import recognise
 
-SERVICES = {"miner": ("connector", "db", "miner"), "executor": ("db", "executor", "monitor")}
+SERVICES = {
+    "miner": ("connector", "db", "miner"),
+    "executor": ("db", "executor", "monitor"),
+    "validator": ("connector", "db", "redis", "validator"),
+}
 """The services of each role's stack, as its compose template names them."""
 
 

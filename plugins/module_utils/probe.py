@@ -19,6 +19,8 @@ import urllib.parse
 
 PROJECTS = ("miner", "executor", "validator")
 MINER_DATABASE = "miner-db-1"
+ENVIRONMENTS = {"db": "db.env", "redis": None}
+"""The environment file of each service that does not read ``.env``, as the compose templates have it."""
 REGISTRY_SQL = """
 select coalesce(json_agg(json_build_object(
     'uuid', uuid, 'address', address, 'port', port, 'validator', validator) order by address, port), '[]')
@@ -61,8 +63,8 @@ def environments(stack):
 
 
 def _older(created, service, files):
-    """Tell whether a container was made before its environment file was written; ``db`` reads ``db.env``."""
-    file = files.get(service + ".env", files.get(".env"))
+    """Tell whether a container was made before its environment file was written."""
+    file = files.get(ENVIRONMENTS.get(service, ".env"))
     # Docker gives nanoseconds, of which Python reads none before 3.11; whole seconds do.
     made = datetime.datetime.strptime(created[:19] + "+0000", "%Y-%m-%dT%H:%M:%S%z").timestamp()
     return file is not None and int(file["mtime"]) > made

@@ -124,17 +124,18 @@ def docker_engine() -> None:
 
 @pytest.fixture(scope="session")
 def make_lab(tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
-    """Give what makes a lab of another name, for tests that break theirs: one miner, two executors."""
+    """Give what makes a lab of another name, for tests that break theirs: one miner, one validator, two executors."""
+    counts = ("--miners", "1", "--validators", "1", "--executors", "2")
 
     def make(name: str) -> AbstractContextManager[LabUnderTest]:
-        return running_lab(name, tmp_path_factory.mktemp("state"), "--miners", "1", "--executors", "2")
+        return running_lab(name, tmp_path_factory.mktemp("state"), *counts)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def lab(make_lab: MakeLab) -> Iterator[LabUnderTest]:
-    """Give the lab ``tests``: one miner, two executors."""
+    """Give the lab ``tests``: one miner, one validator, two executors."""
     with make_lab("tests") as found:
         yield found
 

@@ -7,6 +7,7 @@ extended. Each leaves the fleet healthy for the next.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import tempfile
@@ -32,10 +33,25 @@ def test_status_of_a_virgin_fleet_says_what_is_missing(fleet):
     assert "Traceback" not in done.stderr
 
 
+def test_plain_ansible_provisions_a_validator_alone_from_any_folder(fleet, tmp_path):
+    command = ["ansible-playbook", "-i", str(fleet.lab.inventory), "celium.ops.validator"]
+    done = subprocess.run(command, cwd=tmp_path, env=fleet.lab.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+    status = fleet.status()["by_name"]
+    assert {name: host["healthy"] for name, host in status.items()} == {
+        name: name == "validator-1" for name in fleet.names
+    }
+    assert "5432/tcp" in fleet.on("validator-1", "docker ps --format '{{.Ports}}'")
+    assert "->" not in fleet.on("validator-1", "docker ps --format '{{.Ports}}'"), "nothing is published"
+    assert fleet.on("validator-1", "find / -xdev -name coldkey") == ""
+
+
 def test_one_deploy_brings_everything_up(fleet):
     answer = fleet.deploy()
     assert (answer["rc"], answer["ok"]) == (0, True), answer
     assert {host["result"] for host in answer["hosts"]} == {"ok"}
+    assert answer["by_name"]["validator-1"]["changed"] == 0, "the playbook of its own did the same"
     status = fleet.status()
     assert (status["rc"], status["ok"]) == (0, True), status
     assert all(host["env_up_to_date"] for host in status["hosts"]), "what Ansible renders here is what it wrote there"
@@ -112,6 +128,20 @@ def test_an_api_that_is_alive_with_an_unusable_hotkey_is_not_healthy(fleet):
     assert status["by_name"]["executor-1"]["env_up_to_date"] is False
     assert fleet.deploy()["ok"], "a deploy puts the inventory's hotkey back"
     assert fleet.status()["ok"]
+
+
+def test_a_hotkey_that_is_not_the_inventorys_stops_a_validator_and_leaves_it_running(fleet):
+    before, inventory = fleet.started(), fleet.lab.inventory.read_text()
+    # The key is on the host already, so the controller cannot tell.
+    kept = re.sub(r" *validator_wallet_source: .*\n", "", inventory)
+    fleet.lab.inventory.write_text(re.sub("(validator_hotkey_ss58:).*", rf"\1 {VALIDATOR}", kept))
+    answer = fleet.deploy("--limit", "validators")
+    assert (answer["rc"], list(answer["by_name"])) == (1, ["validator-1"])
+    assert "is the key of" in answer["by_name"]["validator-1"]["error"]
+    assert f"validator_hotkey_ss58 is {VALIDATOR}" in answer["by_name"]["validator-1"]["error"]
+    fleet.lab.inventory.write_text(inventory)
+    assert fleet.deploy("--limit", "validators")["ok"]
+    assert fleet.started() == before
 
 
 def test_a_stack_that_does_not_get_healthy_is_shown_with_its_last_words(fleet):

@@ -22,7 +22,7 @@ from celium_ops.base.paths import cache_dir
 from celium_ops.lab.docker import answers
 from celium_ops.lab.process import run
 
-HOSTS = ["miner-1", "executor-1", "executor-2"]
+HOSTS = ["miner-1", "validator-1", "executor-1", "executor-2"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_hosts_can_install_packages_and_have_no_docker_yet(own):
 
 
 def test_hosts_reach_the_images_that_the_inventory_names(own):
-    assert len(images(own)) == 4
+    assert len(images(own)) == 7
     for image in images(own):
         registry, name, digest = re.fullmatch(r"([\d.]+:5000)/(.+)@(sha256:[0-9a-f]{64})", image).groups()
         accept = "Accept: application/vnd.docker.distribution.manifest.v2+json"
@@ -170,7 +170,7 @@ def test_killed_and_lost_hosts_come_back(own):
 
 
 def test_a_lost_network_is_made_again(own):
-    names = [own.docker_name(host) for host in ("miner-1", "executor-1", "executor-2", "executor-3", "registry")]
+    names = [own.docker_name(host) for host in (*HOSTS, "executor-3", "registry")]
     docker("kill", *names)
     docker("network", "rm", f"celium-lab-{own.name}")
     own.ok("lab", "up")

@@ -29,6 +29,7 @@ from celium_ops.lab import neurons
 MARK = "org.celium-ops.lab.test=standins"
 NETWORK = "celium-lab-test-standins"
 DIALECT = "celium"
+ANY_DIALECT = {"library/postgres", "daturaai/redis"}
 DATABASE_PASSWORD = "s3cret"
 DATABASE = "compute-subnet-db"
 CLI = "/root/app/src/cli.py"
@@ -334,11 +335,11 @@ def test_images_say_that_they_are_stand_ins(images: dict[str, str]) -> None:
     for repository, tag in images.items():
         config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", tag).stdout)
         assert config["Labels"]["org.celium-ops.lab"] == "stand-in"
-        assert config["Labels"]["org.celium-ops.dialect"] == ("any" if "postgres" in repository else DIALECT)
-    assert set(images) == {
-        "library/postgres",
+        assert config["Labels"]["org.celium-ops.dialect"] == ("any" if repository in ANY_DIALECT else DIALECT)
+    assert set(images) == ANY_DIALECT | {
         "daturaai/compute-subnet-miner",
         "daturaai/compute-subnet-executor",
+        "daturaai/compute-subnet-validator",
     }
 
 
@@ -735,7 +736,7 @@ def test_connector_keeps_trying(start_miner: Callable[..., Container]) -> None:
 
 
 def test_connector_pauses_grow_to_a_minute(miner: Container) -> None:
-    script = "import sys; sys.path.insert(0, 'src'); import connector; p = connector.pauses()"
+    script = "import sys; import portal; p = portal.pauses()"
     done = miner.run("python3", "-c", f"{script}; print([round(next(p), 1) for _ in range(30)])")
     found = json.loads(done.stdout)
     assert found[:4] == [2.7, 3.1, 5.0, 8.1]
@@ -958,3 +959,113 @@ def test_monitor_keeps_running_without_docker(executor: Container) -> None:
     done = executor.run("timeout", "2", "pdm", "run", "src/monitor.py")
     assert done.returncode in (0, 124)
     assert "cannot watch" in done.stderr
+
+
+# --- Redis and the validator ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def redis_image(images: dict[str, str]) -> str:
+    return images["daturaai/redis"]
+
+
+def ping(container: Container) -> bool:
+    return container.run("redis-cli", "ping").stdout == "PONG\n"
+
+
+@pytest.fixture(scope="session")
+def redis(engine: Engine, redis_image: str) -> Container:
+    container = engine.start(redis_image)
+    wait_for("Redis answers", lambda: ping(container))
+    return container
+
+
+@pytest.fixture(scope="session")
+def start_validator(
+    engine: Engine, database: Database, redis: Container, images: dict[str, str], wallets: Path
+) -> Callable[..., Container]:
+    uri = database.create("validator")
+
+    def start(*command: str, **env: str) -> Container:
+        defaults = {
+            "BITTENSOR_WALLET_NAME": "default",
+            "BITTENSOR_WALLET_HOTKEY_NAME": "default",
+            "INTERNAL_PORT": "8010",
+            "SQLALCHEMY_DATABASE_URI": uri,
+            "ASYNC_SQLALCHEMY_DATABASE_URI": uri.replace("postgresql:", "postgresql+asyncpg:"),
+            "REDIS_HOST": redis.address,
+        }
+        mount = f"--volume={wallets}:/root/.bittensor/wallets:ro"
+        image = images["daturaai/compute-subnet-validator"]
+        return engine.start(image, mount, env={**defaults, **env}, command=command)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def validator(start_validator: Callable[..., Container]) -> Container:
+    container = start_validator()
+    wait_for("the validator's API", lambda: status(container, 8010) == 404)
+    return container
+
+
+def test_redis_lets_the_network_in_and_keeps_its_volume(engine: Engine, redis_image: str) -> None:
+    docker("volume", "create", "--label", MARK, f"{NETWORK}-redis")
+    volume = f"--volume={NETWORK}-redis:/data"
+    first = engine.start(redis_image, volume)
+    wait_for("Redis answers", lambda: ping(first))
+    # From its own address, which is the network to it: Redis in protected mode would refuse.
+    assert first.run("redis-cli", "-h", first.address, "set", "kept", "42").stdout == "OK\n"
+    assert first.run("stat", "-c", "%U", "/proc/1").stdout == "redis\n"
+    docker("stop", "--time=10", first.name)
+    assert first.exit_code() == 0
+    second = engine.start(redis_image, volume)
+    wait_for("Redis answers", lambda: ping(second))
+    assert second.run("redis-cli", "get", "kept").stdout == "42\n"
+
+
+def test_validator_api_is_known_by_its_title(validator: Container) -> None:
+    code, text = ask(validator, 8010, "GET /openapi.json")
+    assert (code, json.loads(text)["info"]["title"]) == (200, "compute-subnet-validator")
+
+
+@rows("validator_failures")
+def test_validator_start_fails(row: dict[str, Any], validator: Container) -> None:
+    done = validator.run("timeout", "20", "pdm", "run", "src/validator.py", env={"INTERNAL_PORT": "8099", **row["env"]})
+    assert done.returncode == 1, done.stderr
+    assert row["text"] in done.stderr
+
+
+@pytest.mark.parametrize("program", ["validator", "connector"])
+def test_validator_gives_redis_up_after_half_a_minute(validator: Container, program: str) -> None:
+    script = "import sys; sys.path.insert(0, 'src'); import services; print(services.PATIENCE_SECONDS)"
+    assert validator.run("python3", "-c", script).stdout == "30\n"
+    script += f"; services.PATIENCE_SECONDS = 0; import {program}; {program}.main()"
+    done = validator.run("timeout", "20", "python3", "-c", script, env={"REDIS_PORT": "1"})
+    assert done.returncode == 1, done.stderr
+    assert "Timeout while waiting for services to be available." in done.stderr
+
+
+def test_validator_stays_up_without_a_chain_and_keeps_its_scores_in_redis(
+    start_validator: Callable[..., Container], redis: Container, database: Database
+) -> None:
+    redis.run("redis-cli", "set", "miner_scores", '{"5miner": 0.5}')
+    redis.run("redis-cli", "set", "pending_pods_prefix", "left")
+    container = start_validator()
+    wait_for("the first cycle", lambda: "[sync] Unknown error" in container.logs)
+    assert "not the real neuron" in container.logs
+    assert "failed initializing subtensor" in container.logs
+    assert redis.run("redis-cli", "exists", "pending_pods_prefix").stdout == "0\n"
+    redis.run("redis-cli", "del", "miner_scores")
+    docker("stop", "--time=20", container.name)
+    assert container.exit_code() == 0
+    assert redis.run("redis-cli", "get", "miner_scores").stdout == '{"5miner": 0.5}\n'
+    tables = database.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1", "validator")
+    assert {name for (name,) in tables} >= {"alembic_version", "executor", "task"}
+
+
+def test_validators_connector_keeps_trying(start_validator: Callable[..., Container]) -> None:
+    container = start_validator("pdm", "run", "src/connector.py")
+    wait_for("an attempt", lambda: "connecting to wss://lium.io/validator/5" in container.logs)
+    docker("stop", "--time=10", container.name)
+    assert container.exit_code() == 0

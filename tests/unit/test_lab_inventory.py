@@ -18,16 +18,17 @@ LAB = Lab("demo", IPv4Network("198.51.100.0/24"))
 OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
+NAMES = {name for variables in inventory.IMAGE_VARIABLES.values() for name in variables.values()}
+
+
 def facts(miners=1, executors=2, digest=OLD, folder="/state/lab/demo"):
     return inventory.Facts(
         lab=LAB,
         files=Files(Path(folder)),
-        hosts=LAB.hosts({"miners": miners, "executors": executors}),
-        hotkeys={f"miner-{number}": f"5Miner{number}" for number in range(1, miners + 1)},
+        hosts=LAB.hosts({"miners": miners, "validators": 1, "executors": executors}),
+        hotkeys={"validator-1": "5Validator"} | {f"miner-{one}": f"5Miner{one}" for one in range(1, miners + 1)},
         validator="5Validator",
-        images=dict.fromkeys(
-            ("daturaai/compute-subnet-miner", "daturaai/compute-subnet-executor", "library/postgres"), digest
-        ),
+        images=dict.fromkeys(NAMES, digest),
     )
 
 
@@ -57,6 +58,13 @@ def test_a_new_inventory_has_all_that_ansible_needs():
         "executor_miner": "miner-1",
         "executor_validator": "5Validator",
     }
+    assert tree["children"]["validators"]["hosts"]["validator-1"] == {
+        "ansible_host": "198.51.100.71",
+        "validator_wallet_name": "lab-validator-1",
+        "validator_wallet_hotkey": "default",
+        "validator_wallet_source": "/state/lab/demo/wallets",
+        "validator_hotkey_ss58": "5Validator",
+    }
 
 
 def test_hosts_come_before_their_images():
@@ -80,12 +88,12 @@ def test_executors_are_spread_over_the_miners():
 def test_hand_edits_and_comments_survive_new_hosts_and_digests():
     text = update(None, facts())
     text = text.replace("ansible_host: 198.51.100.101", "ansible_host: 198.51.100.101  # rack 1\n          mine: 'x'")
-    text = text.replace("    executors:\n", "    # GPU hosts\n    executors:\n")
+    text = text.replace("    validators:\n", "    # those who check\n    validators:\n")
     text += "    # behind everything\n    spare:\n      hosts: {elsewhere: {ansible_host: 192.0.2.9}}\n"
     new = facts(miners=2, executors=3, digest=NEW)
     after = update(text, new, names(facts()), inventory.image_values(facts()))
     assert "198.51.100.101  # rack 1\n          mine: 'x'\n" in after
-    assert "miner_external_ip: 198.51.100.12\n    # GPU hosts\n    executors:\n" in after
+    assert "miner_external_ip: 198.51.100.12\n    # those who check\n    validators:\n" in after
     assert "executor_validator: 5Validator\n    # behind everything\n    spare:\n" in after
     assert re.search(r"executor-3:\n +ansible_host: 198.51.100.103\n", after)
     assert OLD not in after

@@ -92,14 +92,14 @@ def test_a_network_the_machine_needs_is_not_taken(subnet, taken, why):
 @pytest.mark.parametrize(
     ("known", "requested", "containers", "miners", "executors"),
     [
-        ({}, {}, [], 1, 2),
+        ({}, {}, [], 1, 3),
         ({}, {"executors": 4}, [], 1, 4),
         ({"miners": 1, "executors": 4}, {}, [], 1, 4),
         ({"miners": 1, "executors": 4}, {"executors": 3}, ["celium-lab-demo-executor-1"], 1, 3),
         ({"miners": 1, "executors": 4}, {"executors": 3}, ["celium-lab-demo-executor-4"], 1, 4),
-        ({}, {"miners": 0}, ["celium-lab-demo-registry"], 0, 2),
+        ({}, {"miners": 0}, ["celium-lab-demo-registry"], 0, 3),
     ],
 )
 def test_up_only_adds(known, requested, containers, miners, executors):
     counts = wanted(known, requested, containers)
-    assert (counts["miners"], counts["executors"], counts["validators"]) == (miners, executors, 0)
+    assert (counts["miners"], counts["executors"], counts["validators"]) == (miners, executors, 1)

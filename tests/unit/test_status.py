@@ -84,6 +84,14 @@ def test_a_miner_that_cannot_be_asked_leaves_the_registration_unknown():
     assert (answer.healthy, answer.registered) == (True, None)
 
 
+def test_a_validator_is_healthy_when_all_its_services_are():
+    validator = Host("validator-1", "validator", Connection("192.0.2.8"), {})
+    seen = [replace(container(service), name=f"validator-{service}-1") for service in SERVICES["validator"]]
+    assert judge(validator, Sight(True, {}, tuple(seen)), {}, {}).healthy
+    answer = judge(validator, Sight(True, {}, tuple(one for one in seen if one.service != "redis")), {}, {})
+    assert (answer.healthy, answer.registered, answer.problems) == (False, None, ("redis is not there",))
+
+
 def test_a_host_that_does_not_answer_is_neither_reachable_nor_healthy():
     answer = judge(HOST, Sight(False, errors=("Connection refused",)), {}, ENVIRONMENT)
     assert (answer.reachable, answer.healthy, answer.problems) == (False, False, ("Connection refused",))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import create_engine, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrations import Migrations
     from sqlalchemy import Row
 
 # Upstream's revisions of the dialect celium, as one step: nobody starts from an older one.
-MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+MIGRATIONS: Migrations = (
     (
         "eb0b92cbc38e",
         (
@@ -31,37 +32,6 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-
-
-class UnknownRevisionError(Exception):
-    """The database was migrated by a version that this one does not know."""
-
-
-def migrate(connection: Connection, migrations: Sequence[tuple[str, tuple[str, ...]]] = MIGRATIONS) -> list[str]:
-    """Bring the schema to its newest revision and return the revisions that were applied.
-
-    Raises:
-        UnknownRevisionError: the database's revision is not among ours, so it is left alone.
-    """
-    # Two programs may start at once on an empty database.
-    connection.execute(text("SELECT pg_advisory_xact_lock(51)"))
-    connection.execute(
-        text(
-            "CREATE TABLE IF NOT EXISTS alembic_version"
-            " (version_num varchar(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY)"
-        )
-    )
-    current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    known = [revision for revision, _ in migrations]
-    if current is not None and current not in known:
-        raise UnknownRevisionError(f"Can't locate revision identified by '{current}'")
-    pending = migrations[known.index(current) + 1 if current else 0 :]
-    for revision, statements in pending:
-        for statement in statements:
-            connection.execute(text(statement))
-        connection.execute(text("DELETE FROM alembic_version"))
-        connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
-    return [revision for revision, _ in pending]
 
 
 class Store:

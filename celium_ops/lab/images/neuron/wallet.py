@@ -1,4 +1,4 @@
-"""The one key file a miner needs: its hotkey. And what merely importing upstream's SDK does."""
+"""The one key file a neuron needs: its hotkey. And what merely importing upstream's SDK does."""
 
 from __future__ import annotations
 
