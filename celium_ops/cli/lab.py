@@ -140,6 +140,7 @@ def _document(found: LabStatus) -> dict[str, object]:
             "ok": found.registry_ok,
             "images": [{"name": name, "digest": pushed.digest} for name, pushed in found.images.items()],
         },
+        "packages": {"address": found.packages, "ok": found.packages_ok},
         "hosts": hosts,
     }
 
@@ -162,4 +163,5 @@ def _show(found: LabStatus) -> None:
     registry = f"[green]ok[/], {len(found.images)} images" if found.registry_ok else "[red]does not answer[/]"
     console.print(table)
     console.print(f"registry {found.registry}: {registry}")
+    console.print(f"packages {found.packages}: {'[green]ok[/]' if found.packages_ok else '[red]does not answer[/]'}")
     console.print(f"inventory {found.inventory or '[red]missing[/]'}")

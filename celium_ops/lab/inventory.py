@@ -39,6 +39,8 @@ all:
     ansible_python_interpreter: /usr/bin/python3
     # Nothing is registered on a chain: the network is a simulated node.
     celium_network: local
+    # Docker comes from Ubuntu and Debian. A new Ubuntu host may say vendor: stand-ins from the lab's signed repository.
+    nvidia_docker_source: distribution
   children:
     miners:
       # Stand-ins with upstream's interfaces, from the lab's registry.
@@ -66,6 +68,7 @@ class Facts:
         hosts: its hosts, in order.
         hotkeys: the ss58 addresses of miners and validators by host name.
         validator: the ss58 address of the validator that executors are pinned to.
+        packages_key: the fingerprint of the key that signs the lab's package repositories.
         images: digests by the image's name in the registry; those that are not pushed yet are missing.
     """
 
@@ -74,6 +77,7 @@ class Facts:
     hosts: list[Host]
     hotkeys: Mapping[str, str]
     validator: str
+    packages_key: str
     images: Mapping[str, str]
 
 
@@ -154,6 +158,10 @@ def _connection(facts: Facts) -> dict[str, Any]:
         "ansible_ssh_private_key_file": str(facts.files.key),
         "ansible_ssh_common_args": ssh.options_text(facts.files),
         "nvidia_docker_insecure_registries": [facts.lab.registry],
+        "nvidia_docker_repository": f"{facts.lab.packages}/docker/linux",
+        "nvidia_docker_key_fingerprint": facts.packages_key,
+        "nvidia_docker_toolkit_repository": f"{facts.lab.packages}/libnvidia-container",
+        "nvidia_docker_toolkit_key_fingerprint": facts.packages_key,
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from celium_ops.base.errors import CeliumError, GuardError
 from celium_ops.base.files import write_atomic
 from celium_ops.base.paths import cache_dir
-from celium_ops.lab import docker, hosts, inventory, layout, machine, memory, network, registry, rootfs, ssh
+from celium_ops.lab import docker, hosts, inventory, layout, machine, memory, network, packages, registry, rootfs, ssh
 from celium_ops.lab.layout import DEBIAN, GROUPS, UBUNTU, Files, Host, Lab
 from celium_ops.lab.memory import Memory
 from celium_ops.lab.process import in_parallel
@@ -57,13 +57,16 @@ class LabStatus:
     inventory: Path | None
     registry: str
     registry_ok: bool
+    packages: str
+    packages_ok: bool
     images: dict[str, Pushed]
     hosts: list[HostStatus]
 
     @property
     def ok(self) -> bool:
         """Tell whether there is a lab and all of it works."""
-        return bool(self.hosts) and self.inventory is not None and self.registry_ok and all(h.ok for h in self.hosts)
+        served = self.registry_ok and self.packages_ok
+        return bool(self.hosts) and self.inventory is not None and served and all(h.ok for h in self.hosts)
 
 
 def up(name: str, requested: Mapping[str, int], report: Report) -> Path:
@@ -96,7 +99,7 @@ def up(name: str, requested: Mapping[str, int], report: Report) -> Path:
             machine.check_disk()
         network.ensure(lab, containers, fleet)
         hosts_job = partial(_ensure_hosts, facts, known, containers, report)
-        images_job = partial(_ensure_images, lab, known, containers, report)
+        images_job = partial(_ensure_images, lab, files, known, containers, report)
         in_parallel([hosts_job, images_job])
         _write_inventory(_facts(lab, files, fleet, known), known)
     return files.inventory
@@ -134,6 +137,8 @@ def status(name: str) -> LabStatus:
         inventory=files.inventory if files.inventory.exists() else None,
         registry=lab.registry,
         registry_ok=running and registry.answers(lab.registry),
+        packages=lab.packages,
+        packages_ok=_state(containers.get(lab.packages_container)) == "running" and packages.answers(lab),
         images=known.pushed,
         hosts=found,
     )
@@ -200,6 +205,7 @@ def _facts(lab: Lab, files: Files, fleet: list[Host], known: Memory) -> inventor
         hosts=fleet,
         hotkeys={name: ensure_wallet(files.wallets, wallet_name(name)) for name in holders},
         validator=ensure_wallet(files.wallets, wallet_name(PINNED)),
+        packages_key=packages.ensure_repositories(files.packages),
         images={name: pushed.digest for name, pushed in known.pushed.items()},
     )
 
@@ -246,11 +252,12 @@ def _host_images(suites: set[str], report: Report) -> dict[str, str]:
     return {suite: made[name] for suite, name in use.items()}
 
 
-def _ensure_images(lab: Lab, known: Memory, containers: Mapping[str, Any], report: Report) -> None:
+def _ensure_images(lab: Lab, files: Files, known: Memory, containers: Mapping[str, Any], report: Report) -> None:
     """Build the neuron images and bring them into the registry."""
     from celium_ops.lab import neurons
 
     base = neurons.ensure_base(report)
+    packages.ensure_server(lab, containers.get(lab.packages_container), files.packages, base, report)
     images = neurons.build_images(base, cache_dir() / "lab", report)
     address = registry.ensure(lab, containers.get(lab.registry_container), base, report)
     known.pushed = registry.push(address, images, known.pushed, report)

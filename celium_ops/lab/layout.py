@@ -25,6 +25,7 @@ _OTHERS = IPv4Network("198.18.0.0/16")
 _CHOICES = 8
 _REGISTRY_OFFSET = 2
 _REGISTRY_PORT = 5000
+_PACKAGES_OFFSET = 3
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ class Lab:
     def registry(self) -> str:
         """Return the registry as an image reference names it: ``ADDRESS:PORT``."""
         return f"{self.registry_ip}:{_REGISTRY_PORT}"
+
+    @property
+    def packages_container(self) -> str:
+        """Return the name of the container that serves the package repositories."""
+        return f"celium-lab-{self.name}-packages"
+
+    @property
+    def packages_ip(self) -> str:
+        """Return the fixed address of the package repositories."""
+        return str(self.subnet[_PACKAGES_OFFSET])
+
+    @property
+    def packages(self) -> str:
+        """Return the URL of the package repositories."""
+        return f"http://{self.packages_ip}"
 
     def hosts(self, counts: Mapping[str, int]) -> list[Host]:
         """Return the hosts, in the order of the groups; a group that is not named has none."""
@@ -145,6 +161,11 @@ class Files:
     def wallets(self) -> Path:
         """Return the folder of the lab's wallets."""
         return self.folder / "wallets"
+
+    @property
+    def packages(self) -> Path:
+        """Return the folder of the package repositories and their key."""
+        return self.folder / "packages"
 
     @property
     def memory(self) -> Path:

@@ -15,13 +15,17 @@ description:
 author: The celium-ops authors
 options:
   path:
-    description: The file; it is created when missing, and its folder must exist.
+    description: The file; it is made when missing, and so is its folder.
     type: path
     required: true
   values:
     description: The keys to set.
     type: dict
     required: true
+  defaults:
+    description: Keys to set where the file has none; others keep what they say.
+    type: dict
+    default: {}
   validate:
     description: A command that must accept the new file before it takes the old one's place; V(%s) stands for the file.
     type: str
@@ -39,6 +43,7 @@ EXAMPLES = r"""
   celium.ops.json_merge:
     path: /etc/docker/daemon.json
     values: {live-restore: true}
+    defaults: {runtimes: {nvidia: {path: nvidia-container-runtime}}}
     validate: dockerd --validate --config-file %s
 """
 
@@ -91,6 +96,7 @@ def write(module, path, text):
             module.fail_json(msg=f"{path} would not be valid: {(err or out).strip()}; it was left as it is")
     if not os.path.exists(path):  # noqa: PTH110 - modules stay with the plain library
         os.chmod(temporary, 0o644)  # noqa: PTH101 - daemon.json and its like are public
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)  # noqa: PTH103, PTH120 - as above
     module.atomic_move(temporary, path)
 
 
@@ -100,6 +106,7 @@ def main():
         argument_spec={
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True},
+            "defaults": {"type": "dict", "default": {}},
             "validate": {"type": "str"},
             "backup": {"type": "bool", "default": True},
         },
@@ -107,7 +114,7 @@ def main():
     )
     path = module.params["path"]
     before, content = read(module, path)
-    merged = merge(content, module.params["values"])
+    merged = merge(merge(module.params["defaults"], content), module.params["values"])
     if merged == content and before:
         module.exit_json(changed=False)
     after = json.dumps(merged, indent=2) + "\n"

@@ -28,6 +28,7 @@ def facts(miners=1, executors=2, digest=OLD, folder="/state/lab/demo"):
         hosts=LAB.hosts({"miners": miners, "validators": 1, "executors": executors}),
         hotkeys={"validator-1": "5Validator"} | {f"miner-{one}": f"5Miner{one}" for one in range(1, miners + 1)},
         validator="5Validator",
+        packages_key="A1B2",
         images=dict.fromkeys(NAMES, digest),
     )
 

@@ -1,0 +1,189 @@
+"""Where Docker and the NVIDIA toolkit come from: signed repositories on a virgin host, and what is wrong with them.
+
+The tests tell one story in order, on an executor that no other file uses: faults first, which leave nothing, then the
+installation. The packages are stand-ins, the repositories, their signatures and apt are real.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from ruamel.yaml import YAML
+
+HOST = "executor-4"
+PLAY = """
+- hosts: executor-4
+  become: true
+  gather_facts: true
+  gather_subset: [min]
+  roles: [celium.ops.nvidia_docker]
+"""
+WANTED = {
+    "nvidia_docker_source": "vendor",
+    "nvidia_docker_version": "28.5.2",
+    "nvidia_docker_toolkit": True,
+    "nvidia_docker_toolkit_version": "1.17.8",
+}
+TRUST = "find /etc/apt /usr/share/keyrings -type f | sort | xargs sha256sum"
+
+
+@pytest.fixture(scope="module")
+def host(lab):
+    """Give the lab with a virgin host that has met Docker's old instructions and someone's own runtime."""
+    lab.ok("lab", "up", "--executors", "4")
+    lab.on(
+        HOST,
+        f"""
+        echo 'deb [signed-by=/etc/apt/keyrings/docker.gpg] {repository(lab)}/ubuntu noble stable' \
+            > /etc/apt/sources.list.d/docker.list
+        mkdir /etc/docker
+        echo '{{"debug": false, "runtimes": {{"kata": {{"path": "/usr/bin/kata"}}}}}}' > /etc/docker/daemon.json
+        """,
+    )
+    yield lab
+    # The other files' deploys are not about this host.
+    yaml = YAML()
+    tree = yaml.load(lab.inventory)
+    del tree["all"]["children"]["executors"]["hosts"][HOST]
+    yaml.dump(tree, lab.inventory)
+
+
+def variables(lab):
+    return YAML(typ="safe").load(lab.inventory)["all"]["vars"]
+
+
+def repository(lab):
+    return variables(lab)["nvidia_docker_repository"]
+
+
+def play(lab, folder, *arguments, **values):
+    """Play the role alone, with plain Ansible, and return what the host's line of the recap says."""
+    (folder / "docker.yml").write_text(PLAY)
+    command = [
+        "ansible-playbook",
+        "-i",
+        str(lab.inventory),
+        "docker.yml",
+        "-e",
+        json.dumps(WANTED | values),
+        *arguments,
+    ]
+    done = subprocess.run(command, cwd=folder, env=lab.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    recap = next(line for line in done.stdout.splitlines() if line.startswith(f"{HOST} "))
+    return {name: int(count) for name, count in (word.split("=") for word in recap.split(":")[1].split())}
+
+
+def fault(lab, **values):
+    """Deploy with values that are wrong, as an operator would, and return what is said of the host."""
+    before, text = lab.on(HOST, TRUST), lab.inventory.read_text()
+    yaml = YAML()
+    tree = yaml.load(text)
+    tree["all"]["children"]["executors"]["hosts"][HOST].update(WANTED | values)
+    yaml.dump(tree, lab.inventory)
+    try:
+        done = lab.run("-i", str(lab.inventory), "deploy", "--limit", HOST, "--json")
+    finally:
+        lab.inventory.write_text(text)
+    (answer,) = [one for one in json.loads(done.stdout)["hosts"] if one["name"] == HOST]
+    assert (done.returncode, answer["result"]) == (1, "failed"), answer
+    assert lab.on(HOST, TRUST) == before, "nothing half configured"
+    return answer["error"]
+
+
+def test_a_key_with_another_fingerprint_is_refused(host):
+    own, docker = variables(host)["nvidia_docker_key_fingerprint"], "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    said = fault(host, nvidia_docker_key_fingerprint=docker)
+    assert f"{repository(host)}/ubuntu/gpg has the fingerprint {own}, not {docker}" in said
+    assert "nothing was changed" in said
+
+
+def test_a_mirror_that_does_not_answer_is_named(host):
+    said = fault(host, nvidia_docker_repository=f"{repository(host).replace('/docker', ':81/docker')}")
+    assert "the signing key cannot be fetched from http" in said
+    assert ":81/docker/linux/ubuntu/gpg" in said
+    assert "onnect" in said
+
+
+def test_an_unsigned_repository_is_refused(host):
+    site = "/srv/unsigned/ubuntu"
+    host.on("packages", f"mkdir -p {site} && cp -r /srv/docker/linux/ubuntu/. {site} && rm {site}/dists/*/InRelease")
+    unsigned = repository(host).replace("/docker/linux", "/unsigned")
+    said = fault(host, nvidia_docker_repository=unsigned)
+    assert f"the repository {unsigned}/ubuntu noble cannot be used" in said
+    assert "not signed" in said
+
+
+def test_a_forged_repository_is_refused_by_both_apts(host):
+    # Ubuntu's apt asks gpgv about signatures, Debian 13's asks sqv.
+    real = variables(host)["nvidia_docker_toolkit_repository"]
+    forged = real.replace("/libnvidia-container", "/forged")
+    host.on("packages", "cp -r /srv/libnvidia-container /srv/forged")
+    host.on("packages", "sed -i 's/^Label: .*/Label: forged/' /srv/forged/stable/deb/*/InRelease")
+    said = {}
+    for url in (real, forged):
+        source = {"uri": f"{url}/stable/deb/$(ARCH)", "suite": "/", "key": f"{url}/gpgkey", "name": "lab"}
+        trust = {
+            "keyring": "/etc/apt/keyrings/lab.gpg",
+            "fingerprint": variables(host)["nvidia_docker_key_fingerprint"],
+        }
+        module = ["-m", "celium.ops.apt_source", "-a", json.dumps(source | trust), "--check"]
+        command = ["ansible", "-i", str(host.inventory), f"executor-2:{HOST}", "--become", *module]
+        done = subprocess.run(command, env=host.env, capture_output=True, text=True, check=False)
+        said[url] = done.stdout + done.stderr
+    assert said[real].count("CHANGED") == 2, said[real]
+    assert said[forged].count("FAILED") == said[forged].count(f"{forged}/stable/deb/$(ARCH) / cannot be used") == 2, (
+        said[forged]
+    )
+
+
+def test_a_virgin_host_can_be_checked(host, tmp_path):
+    before = host.on(HOST, TRUST)
+    assert play(host, tmp_path, "--check")["changed"] == 3
+    assert host.on(HOST, f"{TRUST}; ls /tmp | grep celium; command -v dockerd || :") == before
+
+
+def test_packages_come_from_the_signed_repositories(host, tmp_path):
+    assert play(host, tmp_path)["changed"] == 5
+    policy = host.on(HOST, "apt-cache policy docker-ce nvidia-container-toolkit")
+    base = variables(host)["nvidia_docker_toolkit_repository"]
+    assert f"*** 5:28.5.2-1~celium.lab 500\n        500 {repository(host)}/ubuntu noble/stable" in policy
+    assert f"*** 1.17.8-1 500\n        500 {base}/stable/deb/" in policy
+    assert "5:29.1.3-1~celium.lab 500" in policy, "the pin chose the older one of two"
+    held = host.on(HOST, "apt-mark showhold").split()
+    assert {"docker-ce", "docker-ce-cli", "nvidia-container-toolkit-base"} <= set(held)
+    assert "docker.list" not in host.on(HOST, "ls /etc/apt/sources.list.d")
+    assert host.on(HOST, "apt-get -qq update 2>&1") == ""
+
+
+def test_docker_knows_the_runtime_beside_those_of_others(host):
+    runtimes = json.loads(host.on(HOST, "docker info --format '{{json .Runtimes}}'"))
+    assert {"runc", "kata", "nvidia"} <= set(runtimes)
+    daemon = json.loads(host.on(HOST, "cat /etc/docker/daemon.json"))
+    assert (daemon["debug"], daemon["live-restore"]) == (False, True)
+    assert daemon["runtimes"]["kata"] == {"path": "/usr/bin/kata"}
+    assert "simulated" in host.on(HOST, "nvidia-ctk --version")
+    assert host.on(HOST, "dpkg --verify nvidia-container-toolkit-base") == "", "its config.toml is as packaged"
+
+
+def test_the_key_is_trusted_for_its_repository_only(host):
+    host.on(HOST, f"mkdir /tmp/other && echo 'deb {repository(host)}/ubuntu noble stable' > /tmp/other/other.list")
+    said = host.on(HOST, "apt-get update -o Dir::Etc::SourceParts=/tmp/other -o Dir::State::Lists=/tmp/other 2>&1 || :")
+    assert "is not signed" in said
+
+
+def test_a_second_run_changes_nothing(host, tmp_path):
+    recap = play(host, tmp_path)
+    assert (recap["changed"], recap["ok"]) == (0, 5), recap
+    # An engine that is there stays, whatever the inventory would give a new host.
+    assert play(host, tmp_path, nvidia_docker_source="distribution", nvidia_docker_version="1.2.3")["changed"] == 0
+
+
+def test_a_runtime_that_someone_set_up_otherwise_stays(host, tmp_path):
+    path = "/etc/docker/daemon.json"
+    host.on(
+        HOST, f'sed -i \'s#"nvidia-container-runtime"#"/usr/bin/nvidia-container-runtime"#\' {path}; touch -d @0 {path}'
+    )
+    assert play(host, tmp_path)["changed"] == 0
