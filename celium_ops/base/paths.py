@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
@@ -42,3 +45,29 @@ def collection_dir() -> Path:
         remedy="install celium-ops again: pip install --force-reinstall celium-ops",
         code="broken-installation",
     )
+
+
+def collections_path() -> str:
+    """Return ``ANSIBLE_COLLECTIONS_PATH`` for Ansible as we run it: our own collection first, then the operator's.
+
+    Ansible prefers the user's collections to those beside itself, and an old copy of ours there would play old roles.
+    """
+    own = collection_dir()
+    # A checkout is linked there by `make`; an installed wheel lies there.
+    first = own.parents[2] if own.parent.name == "celium" else Path(sysconfig.get_path("purelib"))
+    others = os.environ.get("ANSIBLE_COLLECTIONS_PATH") or _configured_collections()
+    return f"{first}:{others or '~/.ansible/collections:/usr/share/ansible/collections'}"
+
+
+def _configured_collections() -> str | None:
+    """Return the collections of the configuration file that Ansible would read here, if it names any."""
+    named = os.environ.get("ANSIBLE_CONFIG")
+    places = [*([Path(named)] if named else []), Path("ansible.cfg"), Path.home() / ".ansible.cfg"]
+    for file in [*places, Path("/etc/ansible/ansible.cfg")]:
+        if file.is_file():
+            config = configparser.ConfigParser(interpolation=None, strict=False)
+            with suppress(configparser.Error):  # Ansible says itself what is wrong with it
+                config.read(file)
+            paths = config.get("defaults", "collections_path", fallback="").split(":")
+            return ":".join(str(file.parent / Path(path).expanduser()) for path in paths if path) or None
+    return None

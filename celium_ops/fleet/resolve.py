@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from celium_ops.base.errors import CeliumError, UsageError
-from celium_ops.base.paths import collection_dir
+from celium_ops.base.paths import collection_dir, collections_path
 from celium_ops.fleet.contract import Contract, load_contracts
 
 PREFIXES = ("celium_", "executor_", "miner_", "validator_", "nvidia_docker_")
@@ -158,7 +159,12 @@ def _defaults_by_group() -> dict[str, dict[str, Any]]:
 def _ask(question: dict[str, Any]) -> dict[str, Any]:
     # Ansible is a dependency of ours, so it lives beside us and our Python is its Python.
     done = subprocess.run(
-        [sys.executable, str(HELPER)], input=json.dumps(question), capture_output=True, text=True, check=False
+        [sys.executable, str(HELPER)],
+        input=json.dumps(question),
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections_path()},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]

@@ -21,6 +21,7 @@ import yaml
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.base.files import write_atomic
+from celium_ops.base.paths import collections_path
 from celium_ops.runner.recap import Event, HostRecap, Recap
 
 MAX_FORKS = 25
@@ -93,6 +94,7 @@ def environment() -> dict[str, str]:
         "ANSIBLE_TIMEOUT": "15",
     }
     settings = {name: value for name, value in settings.items() if name not in os.environ}
+    settings["ANSIBLE_COLLECTIONS_PATH"] = collections_path()
     # Ansible is installed beside us, and perhaps not on the PATH of whoever called us by our full name.
     settings["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return settings

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from celium_ops.base.errors import UsageError
+from celium_ops.base.paths import collections_path
 from celium_ops.fleet.inventory import check_inventory, load_fleet
 from celium_ops.fleet.resolve import environments
 
@@ -216,6 +217,19 @@ def test_the_environment_is_rendered_as_a_deploy_would_and_without_secrets(inven
     assert not (tmp_path / "secrets").exists(), "asking makes no password"
     unknown = run("env", "render", "gpu-2", "-i", str(inventory))
     assert (unknown.returncode, "did you mean gpu-1?" in unknown.stderr) == (2, True)
+
+
+def test_an_old_copy_of_the_collection_among_the_users_is_not_played(inventory, tmp_path, monkeypatch):
+    for stale in ("home/.ansible/collections", "configured"):
+        filters = tmp_path / stale / "ansible_collections/celium/ops/plugins/filter"
+        filters.mkdir(parents=True)
+        (filters / "env_value.py").write_text("raise RuntimeError('an old copy')")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert "EXTERNAL_PORT=8001" in environments(inventory, masked=True)["gpu-1"].files[".env"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ansible.cfg").write_text("[defaults]\ncollections_path = configured:/elsewhere\n")
+    assert collections_path().split(":")[1:] == ["configured", "/elsewhere"]
+    assert "EXTERNAL_PORT=8001" in environments(inventory, masked=True)["gpu-1"].files[".env"]
 
 
 @pytest.mark.parametrize("password", ["p@ss:w/rd?#[]%41", "käse ✓ ' \" $x", "{% raw %}{{ no }}{% endraw %}"])
