@@ -94,3 +94,24 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.2)
+
+
+def assert_only(answer: Answer, host: str, *words: str) -> None:
+    """Assert that one host failed, with these words in its error, that a remedy is given, and the others are done."""
+    failed = answer["by_name"][host]
+    assert (answer["rc"], answer["ok"], failed["result"]) == (1, False, "failed"), answer
+    for word in words:
+        assert word in failed["error"]
+    assert failed["remedy"]
+    assert f"{host}: " in answer["stderr"], "progress names it too"
+    assert {other["result"] for other in answer["hosts"] if other["name"] != host} <= {"ok"}
+
+
+@contextmanager
+def broken(fleet: Fleet, host: str, script: str, repair: str) -> Iterator[None]:
+    """Break something on a host for a while."""
+    fleet.on(host, script)
+    try:
+        yield
+    finally:
+        fleet.on(host, repair)

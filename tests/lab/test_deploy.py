@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from fleet import wait_for
+from fleet import assert_only, broken, wait_for
 
 VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 
@@ -45,6 +45,26 @@ def test_plain_ansible_provisions_a_validator_alone_from_any_folder(fleet, tmp_p
     assert "5432/tcp" in fleet.on("validator-1", "docker ps --format '{{.Ports}}'")
     assert "->" not in fleet.on("validator-1", "docker ps --format '{{.Ports}}'"), "nothing is published"
     assert fleet.on("validator-1", "find / -xdev -name coldkey") == ""
+
+
+HOLD_APT = """
+import fcntl, signal
+lock = open("/var/lib/dpkg/lock-frontend", "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+signal.pause()
+"""
+
+
+def test_another_program_holds_apts_lock(fleet):
+    hold = f"systemd-run --quiet --unit upgrades python3 -c '{HOLD_APT}'"
+    with (
+        fleet.variables("executor-1", nvidia_docker_apt_lock_timeout=5),
+        broken(fleet, "executor-1", hold, "systemctl stop upgrades"),
+    ):
+        pid = fleet.on("executor-1", "systemctl show --value --property MainPID upgrades")
+        assert_only(
+            fleet.deploy(), "executor-1", "another program holds apt's lock", f"held by process {pid} (python3)"
+        )
 
 
 def test_one_deploy_brings_everything_up(fleet):

@@ -4,17 +4,10 @@ are done, and the next deploy after the cause is gone finishes the job.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
+from fleet import assert_only, broken
 
 FILL = "mount -t tmpfs -o size=64k tmpfs {0}; head -c 65536 /dev/zero > {0}/left-over"
-HOLD_APT = """
-import fcntl, signal
-lock = open("/var/lib/dpkg/lock-frontend", "w")
-fcntl.lockf(lock, fcntl.LOCK_EX)
-signal.pause()
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -22,26 +15,6 @@ def healthy_again(deployed):
     """Whatever a test did, the next one begins with a healthy fleet."""
     yield
     assert deployed.status()["ok"]
-
-
-def assert_only(answer, host, *words):
-    """Assert that one host failed, with these words in its error, that a remedy is given, and the others are done."""
-    failed = answer["by_name"][host]
-    assert (answer["rc"], answer["ok"], failed["result"]) == (1, False, "failed"), answer
-    for word in words:
-        assert word in failed["error"]
-    assert failed["remedy"]
-    assert f"{host}: " in answer["stderr"], "progress names it too"
-    assert {other["result"] for other in answer["hosts"] if other["name"] != host} <= {"ok"}
-
-
-@contextmanager
-def broken(fleet, host, script, repair):
-    fleet.on(host, script)
-    try:
-        yield
-    finally:
-        fleet.on(host, repair)
 
 
 def test_sudo_is_refused(fleet):
