@@ -7,7 +7,6 @@ extended. Each leaves the fleet healthy for the next.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import tempfile
@@ -151,15 +150,17 @@ def test_an_api_that_is_alive_with_an_unusable_hotkey_is_not_healthy(fleet):
 
 
 def test_a_hotkey_that_is_not_the_inventorys_stops_a_validator_and_leaves_it_running(fleet):
-    before, inventory = fleet.started(), fleet.lab.inventory.read_text()
-    # The key is on the host already, so the controller cannot tell.
-    kept = re.sub(r" *validator_wallet_source: .*\n", "", inventory)
-    fleet.lab.inventory.write_text(re.sub("(validator_hotkey_ss58:).*", rf"\1 {VALIDATOR}", kept))
-    answer = fleet.deploy("--limit", "validators")
-    assert (answer["rc"], list(answer["by_name"])) == (1, ["validator-1"])
-    assert "is the key of" in answer["by_name"]["validator-1"]["error"]
-    assert f"validator_hotkey_ss58 is {VALIDATOR}" in answer["by_name"]["validator-1"]["error"]
-    fleet.lab.inventory.write_text(inventory)
+    before, inventory = fleet.started(), fleet.lab.inventory.read_bytes()
+    # The key is on the host already, and the controller has none to compare it with.
+    fleet.set_variable("validator-1", "validator_wallet_source", None)
+    fleet.set_variable("validator-1", "validator_hotkey_ss58", VALIDATOR)
+    try:
+        answer = fleet.deploy("--limit", "validators")
+        assert (answer["rc"], list(answer["by_name"])) == (1, ["validator-1"])
+        assert "is the key of" in answer["by_name"]["validator-1"]["error"]
+        assert f"validator_hotkey_ss58 is {VALIDATOR}" in answer["by_name"]["validator-1"]["error"]
+    finally:
+        fleet.lab.inventory.write_bytes(inventory)
     assert fleet.deploy("--limit", "validators")["ok"]
     assert fleet.started() == before
 
