@@ -37,7 +37,7 @@ def deploy(
 
     wish = Wish(settings.inventory, limit, check, diff, accept_outdated)
     with Progress() as progress:
-        deployment = run_deploy(wish, progress.start, progress.update)
+        deployment = run_deploy(wish, progress.start, progress.update, progress.warn)
     if settings.json:
         hosts = [host.to_json() for host in deployment.hosts]
         views.print_json(settings, {"ok": deployment.ok, "run": deployment.run, "hosts": hosts})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from celium_ops.base.errors import Exit, UsageError
-from celium_ops.cli.options import Settings, command
+from celium_ops.base.errors import Exit
+from celium_ops.cli.options import Settings, command, confirm
 
 if TYPE_CHECKING:
     from celium_ops.lab.lab import LabStatus
@@ -60,8 +59,10 @@ def down(
 
     name = layout.lab_name()
     parts = lab.parts(name, _report)
-    if parts and not settings.yes:
-        _ask(name, parts)
+    if parts:
+        if not settings.yes:
+            _report("\n".join(parts))
+        confirm(settings, f"Remove these {len(parts)} things of the lab {name}?", "nothing was removed")
     if parts or images:
         lab.down(name, images, _report)
     _report(f"the lab {name} is gone" if parts else f"there was no lab {name}")
@@ -100,18 +101,6 @@ def inventory(_settings: Settings) -> None:
 
 def _report(line: str) -> None:
     typer.echo(line, err=True)
-
-
-def _ask(name: str, parts: list[str]) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"lab down removes {len(parts)} things of the lab {name} and there is no terminal to ask",
-            remedy="answer with --yes",
-            code="not-confirmed",
-        )
-    _report("\n".join(parts))
-    if not typer.confirm(f"Remove these {len(parts)} things?", err=True):
-        raise UsageError("nothing was removed", code="not-confirmed")
 
 
 def _document(found: LabStatus) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from celium_ops.base.errors import CeliumError, Exit
+from celium_ops.base.errors import CeliumError, Exit, UsageError
 
 DEFAULT_INVENTORY = Path("inventory/fleet.yml")
 
@@ -94,6 +95,22 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         return function
 
     return register
+
+
+def confirm(settings: Settings, question: str, otherwise: str) -> None:
+    """Ask before something that is not easily undone; ``--yes`` answers.
+
+    Raises:
+        UsageError: the answer is no, or there is no terminal to ask; ``otherwise`` says what that means.
+    """
+    if settings.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{otherwise}: there is no terminal to ask ({question})", remedy="answer with --yes", code="not-confirmed"
+        )
+    if not typer.confirm(question, err=True):
+        raise UsageError(otherwise, code="not-confirmed")
 
 
 def _show_and_exit(error: CeliumError, settings: Settings) -> NoReturn:

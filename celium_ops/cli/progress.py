@@ -50,6 +50,10 @@ class Progress:
         else:
             self.console.print(f"{len(hosts)} hosts: {', '.join(self.hosts)}")
 
+    def warn(self, line: str) -> None:
+        """Say what the operator must know although the run goes on."""
+        self.console.print(f"Warning: {line}", style="yellow", markup=False)
+
     def update(self, host: HostRecap) -> None:
         """Take one step of one host."""
         self.hosts[host.name] = host

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from celium_ops.workflows.deploy import Deployment
     from celium_ops.workflows.inventory import ShownHost
     from celium_ops.workflows.status import HostStatus
+    from celium_ops.workflows.trust import HostTrust
 
 STYLES = {
     "ok": "[green]✓[/]",
@@ -178,3 +179,31 @@ def show_run(run: Run) -> None:
     for host in run.hosts:
         error = f": {escape(host.error)}" if host.error else ""
         console.print(f"{STYLES[host.result]} {host.name}: {host.changed} changed in {host.seconds:.0f} s{error}")
+
+
+def show_keys(console: Console, hosts: list[HostTrust]) -> None:
+    """Show the keys that hosts show, and below each that has changed the old ones."""
+    for host in hosts:
+        rows = [(host.name, key) for key in ([host.shown.key] if host.shown else [])]
+        rows += [("  before", key) for key in (host.known if host.state == "changed" else ())]
+        for name, key in rows:
+            console.print(f"{name:16} {key.type:19} {key.fingerprint}", markup=False)
+
+
+def show_trust(hosts: list[HostTrust]) -> None:
+    """Show whose keys are trusted, whose have changed, and who could not be asked."""
+    from rich.markup import escape
+
+    console = out()
+    for host in hosts:
+        if host.state == "changed":
+            console.print(f"[red]{host.name}[/]: its host key has changed; find out why before --replace records it")
+            show_keys(console, [host])
+        elif host.error:
+            console.print(f"[red]{host.name}[/]: {escape(host.error)}")
+    for state in ("trusted", "replaced"):
+        now = [host for host in hosts if host.state == state]
+        for file in dict.fromkeys(str(host.file) for host in now):
+            names = ", ".join(host.name for host in now if str(host.file) == file)
+            console.print(f"[green]{state}[/] {names} in {escape(file)}")
+    console.print(f"{sum(host.well for host in hosts)} of {len(hosts)} hosts trusted")

@@ -78,13 +78,16 @@ class Fleet:
         """Return one host.
 
         Raises:
-            UsageError: there is none of that name.
+            UsageError: there is none of this name.
         """
-        if name not in self.hosts:
-            near = difflib.get_close_matches(name, self.hosts, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"hosts are {', '.join(list(self.hosts)[:10])}"
-            raise UsageError(f"{name} is no host of {self.inventory}", remedy=remedy, code="no-such-host")
-        return self.hosts[name]
+        if name in self.hosts:
+            return self.hosts[name]
+        near = difflib.get_close_matches(name, self.hosts, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        known = ", ".join(list(self.hosts)[:10])
+        raise UsageError(
+            f"{name} is no host of {self.inventory}{hint}", remedy=f"hosts are {known}", code="no-such-host"
+        )
 
     def of_role(self, role: Role) -> list[Host]:
         """Return the hosts of one role."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import getpass
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,8 +15,8 @@ from celium_ops.base.errors import GuardError
 
 
 @contextmanager
-def locked(fleet: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a fleet, ``fleet`` being its state folder.
+def locked(fleet: Path, what: str) -> Iterator[str]:
+    """Hold the lock of a fleet, ``fleet`` being its state folder; yields who holds it, since when, and for what.
 
     The kernel gives a flock back when its holder ends, however it ends: there is no stale lock to break.
 
@@ -33,10 +34,10 @@ def locked(fleet: Path, what: str) -> Iterator[None]:
                 remedy="wait until it has ended; celium-ops runs list shows it",
                 code="locked",
             ) from None
+        who = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
+        holder = f"{what} of {who} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         stream.truncate(0)
-        stream.write(
-            f"{what} of {getpass.getuser()} (process {os.getpid()}) since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
-        )
+        stream.write(holder)
         stream.flush()
-        yield
+        yield holder
         stream.truncate(0)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celium_ops.base.paths import collection_dir
-from celium_ops.remote.ssh import Target, ask
+from celium_ops.fleet.model import Connection
+from celium_ops.remote.ssh import ask
 
 DEADLINE = 30.0
 
@@ -50,17 +51,17 @@ class Sight:
     errors: tuple[str, ...] = field(default=())
 
 
-def probe(targets: Mapping[str, Target], stacks: Mapping[str, tuple[str, str]]) -> dict[str, Sight]:
+def probe(connections: Mapping[str, Connection], stacks: Mapping[str, tuple[str, str]]) -> dict[str, Sight]:
     """Look at all hosts; one that does not answer is not reachable, with the reason.
 
     Args:
-        targets: the hosts, by name.
+        connections: the hosts, by name.
         stacks: the role and the folder of each host's stack, by host.
     """
     # The same program that our Ansible modules import; it reads from stdin, so nothing is left on the host.
     source = (collection_dir() / "plugins" / "module_utils" / "probe.py").read_text()
-    commands = {name: ["python3", "-I", "-S", "-", *stacks[name]] for name in targets}
-    answers = ask(targets, commands, source, DEADLINE)
+    commands = {name: ["python3", "-I", "-S", "-", *stacks[name]] for name in connections}
+    answers = ask(connections, commands, source, DEADLINE)
     return {name: _sight(answer.output, answer.error) for name, answer in answers.items()}
 
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from celium_ops.fleet.model import Connection
+
 MAX_PARALLEL = 32
 CONNECT_TIMEOUT = 8
-
-
-@dataclass(frozen=True)
-class Target:
-    """How one host is reached; the fields are OpenSSH's own."""
-
-    address: str
-    port: int | None = None
-    user: str | None = None
-    key_file: str | None = None
-    arguments: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,26 +22,58 @@ class Answer:
     error: str | None = None
 
 
-def ssh_command(target: Target, command: list[str]) -> list[str]:
+def ssh_command(connection: Connection, command: list[str], *settings: str) -> list[str]:
     """Return the arguments that run ``command`` on a host; pure.
 
-    It runs as root, as the roles do; sudo, where the user is not root, goes with the same round trip. Host keys are
-    checked as the inventory and the user's OpenSSH configuration say, strictly unless they say otherwise: a question
-    nobody can answer is a refusal.
+    It runs as root, as the roles do; sudo, where the user is not root, goes with the same round trip. ``settings`` are
+    options of OpenSSH (NAME=VALUE) that go before the inventory's.
     """
-    arguments = ["ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"]
-    arguments += ["-o", "StrictHostKeyChecking=yes"] if "StrictHostKeyChecking" not in target.arguments else []
-    arguments += ["-p", str(target.port)] if target.port else []
-    arguments += ["-l", target.user] if target.user else []
-    arguments += ["-i", target.key_file] if target.key_file else []
-    arguments += shlex.split(target.arguments)
+    own = [part for setting in settings for part in ("-o", setting)]
+    return ["ssh", "-T", *own, *ssh_options(connection), "--", connection.address, as_root(command)]
+
+
+def ssh_options(connection: Connection) -> list[str]:
+    """Return the options of every connection of ours; pure.
+
+    Host keys are checked as the inventory and the user's OpenSSH configuration say, strictly unless they say otherwise:
+    a question nobody can answer is a refusal.
+    """
+    arguments = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"]
+    arguments += ["-o", "StrictHostKeyChecking=yes"] if "StrictHostKeyChecking" not in connection.arguments else []
+    arguments += ["-p", str(connection.port)] if connection.port else []
+    arguments += ["-l", connection.user] if connection.user else []
+    arguments += ["-i", connection.key_file] if connection.key_file else []
+    return [*arguments, *shlex.split(connection.arguments)]
+
+
+def as_root(command: list[str]) -> str:
+    """Return the line for the login shell of a host that becomes ``command``, run as root; pure."""
     words = shlex.join(command)
-    as_root = f'[ "$(id -u)" = 0 ] && exec {words} || exec sudo -n {words}'
-    return [*arguments, "--", target.address, as_root]
+    return f'[ "$(id -u)" = 0 ] && exec {words} || exec sudo -n {words}'
+
+
+def why(words: str, on_the_way: bool = False) -> str:
+    """Return why ssh failed, in one line, from what it said, or from what Ansible quotes; pure, empty for no words.
+
+    ``on_the_way``: they are the words of a jump host's ssh.
+    """
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    refusal = next((number for number, line in enumerate(lines, 1) if "Host key verification failed" in line), None)
+    if refusal and (on_the_way or refusal < len(lines)):  # ssh itself would have ended there
+        return "the host key of a jump host is not known, or has changed; connect to it with ssh to see"
+    unknown = re.search(r"No \S+ host key is known for (\S+)", words)
+    changed = re.search(r"Host key for (\S+) has changed", words)
+    if unknown:
+        return f"the host key of {unknown[1]} is not known; celium-ops hosts trust shows and records it"
+    if changed:
+        return f"the host key of {changed[1]} has changed; celium-ops hosts trust shows the old and the new one"
+    if refusal:
+        return "its host key is not known, or has changed; celium-ops hosts trust tells which"
+    return lines[-1] if lines else ""
 
 
 def ask(
-    targets: Mapping[str, Target], commands: Mapping[str, list[str]], stdin: str, deadline: float
+    connections: Mapping[str, Connection], commands: Mapping[str, list[str]], stdin: str, deadline: float
 ) -> dict[str, Answer]:
     """Run each host's command with ``stdin`` and return the answers by host; a host gets ``deadline`` seconds."""
 
@@ -58,10 +82,10 @@ def ask(
 
         async def one(name: str) -> Answer:
             async with limit:
-                return await _ask(ssh_command(targets[name], commands[name]), stdin.encode(), deadline)
+                return await _ask(ssh_command(connections[name], commands[name]), stdin.encode(), deadline)
 
-        answers = await asyncio.gather(*(one(name) for name in targets))
-        return dict(zip(targets, answers, strict=True))
+        answers = await asyncio.gather(*(one(name) for name in connections))
+        return dict(zip(connections, answers, strict=True))
 
     return asyncio.run(ask_all())
 
@@ -76,6 +100,5 @@ async def _ask(arguments: list[str], stdin: bytes, deadline: float) -> Answer:
         await process.wait()
         return Answer(None, f"no answer in {deadline:g} s")
     if process.returncode:
-        lines = [line.strip() for line in err.decode(errors="replace").splitlines() if line.strip()]
-        return Answer(None, lines[-1] if lines else f"ended with {process.returncode} and said nothing")
+        return Answer(None, why(err.decode(errors="replace")) or f"ended with {process.returncode} and said nothing")
     return Answer(out.decode(errors="replace"))

@@ -12,11 +12,12 @@ from celium_ops.base.errors import GuardError, UsageError
 from celium_ops.fleet.inventory import ROLES, load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
-from celium_ops.journal.lock import locked
 from celium_ops.journal.runs import HostEntry, Journal
+from celium_ops.remote.ssh import why
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import Recap
 from celium_ops.workflows.faults import recognise
+from celium_ops.workflows.lock import fleet_locked
 
 REGISTRY_MODULE = "celium.ops.miner_registry"
 
@@ -72,7 +73,9 @@ class Deployment:
         return sum(host.changed for host in self.hosts)
 
 
-def deploy(wish: Wish, on_start: Callable[[list[Host]], None], on_host: OnHost) -> Deployment:
+def deploy(
+    wish: Wish, on_start: Callable[[list[Host]], None], on_host: OnHost, warn: Callable[[str], None]
+) -> Deployment:
     """Deploy the selected hosts.
 
     Raises:
@@ -86,7 +89,7 @@ def deploy(wish: Wish, on_start: Callable[[list[Host]], None], on_host: OnHost) 
     _refuse_outdated(wish, selected)
     state = fleet_dir(wish.inventory)
     # A check changes nothing, so it need not wait for anybody.
-    with nullcontext() if wish.check else locked(state, "a deploy"):
+    with nullcontext() if wish.check else fleet_locked(fleet, state, "a deploy", warn):
         on_start(selected)
         return _journaled(Journal(state), wish, selected, on_host)
 
@@ -161,8 +164,10 @@ def _outcome(name: str, recap: Recap, diff: bool) -> HostOutcome:
         words = recap.messages[-1] if recap.messages else "Ansible ended early"
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
-    if fault := recognise(host.error or ""):
-        outcome.error, outcome.remedy = f"{fault.cause}: {host.error}", fault.remedy
+    if host.result == "unreachable" and host.error:
+        outcome.error = why(host.error)
+    if fault := recognise(outcome.error or ""):
+        outcome.error, outcome.remedy = f"{fault.cause}: {outcome.error}", fault.remedy
     outcome.changes = host.changes
     outcome.differences = host.differences if diff else []
     return outcome

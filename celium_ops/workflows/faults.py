@@ -28,9 +28,9 @@ FAULTS = (
         "let the user run everything with sudo without a password, or give ansible_become_password in a vault",
     ),
     _fault(
-        r"host key verification failed|host identification has changed|no \S+ host key is known",
-        "the host key is not the one that is trusted",
-        "find out why it changed; if the host is yours and was made anew, trust its new key in known_hosts",
+        r"host key (of \S+ )?(is not known|has changed)|host key verification failed",
+        "the host key is not trusted",
+        "`celium-ops hosts trust` shows it, and records it if you agree; find out first why a known one has changed",
     ),
     _fault(
         r"permission denied \(|too many authentication failures",

@@ -13,7 +13,6 @@ from celium_ops.fleet.model import Host
 from celium_ops.fleet.resolve import environments
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
 from celium_ops.remote.probe import Container, Sight, probe
-from celium_ops.remote.ssh import Target
 from celium_ops.workflows.faults import recognise
 
 SERVICES = {
@@ -55,10 +54,10 @@ def fleet_status(inventory: Path) -> list[HostStatus]:
         UsageError: the inventory is wrong.
     """
     fleet = load_fleet(inventory)
-    targets = {host.name: Target(**asdict(host.connection)) for host in fleet.hosts.values()}
+    connections = {host.name: host.connection for host in fleet.hosts.values()}
     with ThreadPoolExecutor(1) as beside:  # Ansible renders while the hosts are asked
         wanted = beside.submit(environments, inventory, masked=False)
-        sights = probe(targets, {host.name: (host.role, host.stack) for host in fleet.hosts.values()})
+        sights = probe(connections, {host.name: (host.role, host.stack) for host in fleet.hosts.values()})
     registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
     return [
         judge(host, sights[host.name], registries, wanted.result()[host.name].files) for host in fleet.hosts.values()

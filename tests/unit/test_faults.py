@@ -8,7 +8,8 @@ SEEN = [
     ("Gathering Facts: Task failed: Missing sudo password", "sudo is refused"),
     ("sudo: a password is required", "sudo is refused"),
     ("ops is not in the sudoers file.", "sudo is refused"),
-    ("Host key verification failed.", "the host key is not the one that is trusted"),
+    ("the host key of 192.0.2.1 has changed; celium-ops hosts trust shows both", "the host key is not trusted"),
+    ("its host key is not known, or has changed", "the host key is not trusted"),
     ("ops@192.0.2.1: Permission denied (publickey).", "the SSH key is refused"),
     ("Failed to replace '/opt/celium/.env': [Errno 28] No space left on device", "the disk is full"),
     (

@@ -1,17 +1,21 @@
+import re
 import shlex
 import subprocess
 
-from celium_ops.remote.ssh import Target, ssh_command
+import pytest
+
+from celium_ops.fleet.model import Connection
+from celium_ops.remote.ssh import ssh_command, why
 
 
 def test_host_keys_are_checked_unless_the_inventory_decides():
-    assert "StrictHostKeyChecking=yes" in ssh_command(Target("h"), ["true"])
-    own = ssh_command(Target("h", arguments="-o StrictHostKeyChecking=accept-new"), ["true"])
+    assert "StrictHostKeyChecking=yes" in ssh_command(Connection("h"), ["true"])
+    own = ssh_command(Connection("h", arguments="-o StrictHostKeyChecking=accept-new"), ["true"])
     assert [word for word in own if word.startswith("StrictHostKeyChecking")] == ["StrictHostKeyChecking=accept-new"]
 
 
 def test_everything_of_the_inventory_is_used():
-    words = ssh_command(Target("gpu", 2222, "ops", "/key", "-o ProxyJump=bastion"), ["python3", "-"])
+    words = ssh_command(Connection("gpu", 2222, "ops", "/key", "-o ProxyJump=bastion"), ["python3", "-"])
     assert words[-3:-1] == ["--", "gpu"]
     for pair in (["-p", "2222"], ["-l", "ops"], ["-i", "/key"], ["-o", "ProxyJump=bastion"]):
         assert shlex.join(pair) in shlex.join(words)
@@ -21,11 +25,42 @@ def test_an_argument_with_a_space_reaches_the_host_as_one(tmp_path):
     # A sudo that is none, so that the test is the same for root and for others.
     (tmp_path / "sudo").write_text('#!/bin/sh\nshift\nexec "$@"\n')
     (tmp_path / "sudo").chmod(0o755)
-    script = ssh_command(Target("h"), ["printf", "%s|", "a b; reboot"])[-1]
+    script = ssh_command(Connection("h"), ["printf", "%s|", "a b; reboot"])[-1]
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = subprocess.run(["sh", "-c", script], env=path, capture_output=True, text=True, check=True)
     assert done.stdout == "a b; reboot|"
 
 
 def test_an_address_that_looks_like_an_option_is_none():
-    assert ssh_command(Target("-oProxyCommand=x"), ["true"])[-3:-1] == ["--", "-oProxyCommand=x"]
+    assert ssh_command(Connection("-oProxyCommand=x"), ["true"])[-3:-1] == ["--", "-oProxyCommand=x"]
+
+
+UNKNOWN = (
+    "No ED25519 host key is known for gpu-1 and you have requested strict checking.\nHost key verification failed.\n"
+)
+CHANGED = (
+    "@@@\nHost key for [gpu-1]:2222 has changed and you have requested strict checking.\nHost key verification failed."
+)
+ANSIBLE = (
+    "Task failed: Data could not be sent to remote host. Make sure it can be reached: Host key verification failed."
+)
+JUMP = "Host key verification failed.\r\nConnection closed by UNKNOWN port 65535\r\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (UNKNOWN, "the host key of gpu-1 is not known; celium-ops hosts trust shows and records it"),
+        (CHANGED, r"the host key of \[gpu-1\]:2222 has changed; celium-ops hosts trust shows"),
+        (ANSIBLE, "its host key is not known, or has changed; celium-ops hosts trust tells"),
+        (JUMP, "the host key of a jump host is not known"),
+        ("a banner\nubuntu@gpu-1: Permission denied (publickey).\n", r"ubuntu@gpu-1: Permission denied \(publickey\)."),
+        ("\n", "$"),
+    ],
+)
+def test_why_ssh_failed_is_said_in_one_line(words, reason):
+    assert re.match(reason, why(words))
+
+
+def test_what_a_jump_host_refuses_is_not_said_of_the_host_behind_it():
+    assert why("Host key verification failed.\n", on_the_way=True).startswith("the host key of a jump host")

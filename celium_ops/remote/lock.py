@@ -1,0 +1,99 @@
+"""A lock on a host, held by a process there that lives as long as our SSH connection and so dies with us."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from celium_ops.base.errors import GuardError
+from celium_ops.fleet.model import Host
+from celium_ops.remote.ssh import ssh_command, why
+
+FILE = "/run/celium-ops.lock"
+DEADLINE = 20.0
+"""Seconds a host gets to answer, the connection included."""
+BEAT = 15.0
+"""Seconds between two signs of life; a host that hears none for a minute gives the lock back."""
+GRACE = 5.0
+"""Seconds that giving the lock back may take."""
+
+# A connection of its own, which notices a host that is gone.
+_SETTINGS = ("ControlPath=none", "ServerAliveInterval=15", "ServerAliveCountMax=3")
+# Ctrl-c is for the run: the lock must outlast it, until Ansible has ended.
+_DEAF = ["sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"]
+
+
+@contextmanager
+def locked_host(host: Host, holder: str, warn: Callable[[str], None], file: str = FILE) -> Iterator[None]:
+    """Hold the lock of a host; ``holder`` is what others are told. A host that cannot be locked is warned about.
+
+    Raises:
+        GuardError: somebody else holds it; the message says who, since when, and from where.
+    """
+    program = (Path(__file__).parent / "on_host" / "hold.py").read_text()
+    command = ssh_command(host.connection, ["python3", "-I", "-S", "-c", program, file, holder], *_SETTINGS)
+    with tempfile.TemporaryFile() as errors, _started([*_DEAF, *command], errors) as (process, line):
+        said = _first_words(line)
+        if said is None:
+            process.kill()
+            errors.seek(0)
+            reason = why(errors.read().decode(errors="replace")) or f"no answer in {DEADLINE:g} s"
+            warn(f"{host.name} cannot be locked ({reason}): a deploy from another machine would go unnoticed")
+        elif said != "held":
+            raise GuardError(
+                f"the fleet is being changed by {said.removeprefix('busy').strip() or 'another process'}",
+                host=host.name,
+                remedy="wait until it has ended; the lock ends with it, however it ends",
+                code="locked",
+            )
+        yield
+        if said == "held" and process.poll() is not None:
+            warn(f"the lock on {host.name} was lost on the way: another deploy may have run at the same time")
+
+
+@contextmanager
+def _started(command: list[str], errors: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """Start a program at the other end of a socket, give it a sign of life now and then, and hang up at the end."""
+    line, theirs = socket.socketpair()
+    over = threading.Event()
+    with theirs:
+        process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors)
+    threading.Thread(target=_beat, args=(line, over), daemon=True).start()
+    try:
+        yield process, line
+    finally:
+        over.set()
+        line.close()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _beat(line: socket.socket, over: threading.Event) -> None:
+    with suppress(OSError):  # the host is gone, or the lock is given back
+        while not over.wait(BEAT):
+            line.sendall(b"\n")
+
+
+def _first_words(line: socket.socket) -> str | None:
+    """Return what the program says first; null when it says nothing. A login shell may say something before it."""
+    deadline, said = time.monotonic() + DEADLINE, b""
+    with suppress(OSError):  # too late, or gone
+        while True:
+            line.settimeout(max(0.001, deadline - time.monotonic()))
+            more = line.recv(4096)
+            said += more
+            found = re.search(rb"^celium-lock (.*)\n", said, re.MULTILINE)
+            if found or not more:
+                return found[1].decode(errors="replace") if found else None
+    return None

@@ -1,0 +1,28 @@
+"""One change of a fleet at a time: the lock on this machine and the one on the fleet's first miner, taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from celium_ops.fleet.model import Fleet
+from celium_ops.journal.lock import locked
+from celium_ops.remote.lock import locked_host
+
+
+@contextmanager
+def fleet_locked(fleet: Fleet, state: Path, what: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """Hold both locks of a fleet, ``state`` being its state folder here; ``warn`` hears when only this one is held.
+
+    Raises:
+        GuardError: somebody else holds one of them; the message says who, since when, and from where.
+    """
+    with locked(state, what) as holder:
+        miners = fleet.of_role("miner")
+        if not miners:
+            warn("the fleet has no miner to lock: a deploy from another machine would go unnoticed")
+            yield
+            return
+        with locked_host(miners[0], holder, warn):
+            yield
