@@ -165,6 +165,10 @@ class _HostChecker:
                 yield self._at_host(f"has no {name} ({variable.meaning})", key=name, expected=variable.meaning)
         else:
             yield from self._value(name, variable, located)
+            dialect = self.values.get("celium_dialect", variable.dialects[0])
+            if located.file and dialect not in variable.dialects:
+                message = f"{name} means nothing in dialect {dialect}"
+                yield self._at(name, message, expected="the line left out", severity="warning")
 
     def _value(self, name: str, variable: Variable, located: Located) -> Iterator[Finding]:
         try:
@@ -224,10 +228,11 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
     for host in fleet.of_role("executor"):
         at = functools.partial(_at_key, fleet.inventory, resolved[host.name])
         yield from _link_to_miner(fleet, host, resolved[host.name], at)
-        unpinned = resolved[host.name].variables.get("executor_validator", Located(None)).value is None
-        if host.miner and unpinned and host.values.get("celium_dialect") == "celium":
-            message = f"{host.name} has no executor_validator, so it will not be registered and earns nothing"
-            yield at("executor_validator", "warning", message, "the hotkey of a validator")
+        dialect = host.values.get("celium_dialect")
+        needed = "executor_price" if dialect == "lium" else "executor_validator"
+        if host.miner and resolved[host.name].variables.get(needed, Located(None)).value is None:
+            message = f"{host.name} has no {needed}, so it will not be registered and earns nothing"
+            yield at(needed, "warning", message, all_variables()[needed].meaning)
 
 
 def _given_twice(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from celium_ops.base.errors import UsageError
 from celium_ops.lab import ssh
-from celium_ops.lab.layout import GROUPS, USER, Files, Host, Lab
+from celium_ops.lab.layout import ANY_DIALECT, DIALECTS, GROUPS, USER, Files, Host, Lab
 from celium_ops.lab.wallet import HOTKEY, wallet_name
 
 if TYPE_CHECKING:
@@ -41,19 +41,23 @@ all:
     celium_network: local
     # Docker comes from Ubuntu and Debian. A new Ubuntu host may say vendor: stand-ins from the lab's signed repository.
     nvidia_docker_source: distribution
+    # Whose software the fleet runs: celium (upstream of 2025-08) or lium (2025-12). A host may have one of its own.
+    celium_dialect: celium
+    # The neurons of both are stand-ins with upstream's interfaces, from the lab's registry; the databases are real.
+    lab_images: {{}}
   children:
     miners:
-      # Stand-ins with upstream's interfaces, from the lab's registry.
       vars: {{}}
       hosts: {{}}
     validators:
-      # Stand-ins too; Redis and Postgres are real.
       vars: {{}}
       hosts: {{}}
     executors:
-      # Stand-ins again. There is no GPU: a proof is simulated, and its verdict is "unknown".
       vars:
+        # There is no GPU: a proof is simulated, and its verdict is "unknown".
         executor_gpu_proof: simulated
+        # USD per GPU and hour.
+        executor_price: 0.5
       hosts: {{}}
 """
 
@@ -69,7 +73,7 @@ class Facts:
         hotkeys: the ss58 addresses of miners and validators by host name.
         validator: the ss58 address of the validator that executors are pinned to.
         packages_key: the fingerprint of the key that signs the lab's package repositories.
-        images: digests by the image's name in the registry; those that are not pushed yet are missing.
+        images: digests by the image's name and tag in the registry; those that are not pushed yet are missing.
     """
 
     lab: Lab
@@ -82,13 +86,26 @@ class Facts:
 
 
 def image_values(facts: Facts) -> dict[str, str]:
-    """Return what each image variable is to hold, by ``GROUP.VARIABLE``."""
-    return {
-        f"{group}.{variable}": f"{facts.lab.registry}/{name}@{facts.images[name]}"
-        for group, variables in IMAGE_VARIABLES.items()
-        for variable, name in variables.items()
-        if name in facts.images
-    }
+    """Return what each variable about images is to hold, by ``GROUP.VARIABLE``, or ``GROUP.VARIABLE.KEY.KEY``.
+
+    A neuron has an image for each dialect; which one a host gets follows from its ``celium_dialect``.
+    """
+    values = {}
+    for group, variables in IMAGE_VARIABLES.items():
+        for variable, name in variables.items():
+            if image := _pinned(facts, name, ANY_DIALECT):
+                values[f"{group}.{variable}"] = image
+            for dialect, tag in DIALECTS.items():
+                if image := _pinned(facts, name, tag):
+                    role = variable.removesuffix("_image")
+                    values[f"all.lab_images.{dialect}.{role}"] = image
+                    values[f"{group}.{variable}"] = f"{{{{ lab_images[celium_dialect].{role} }}}}"
+    return values
+
+
+def _pinned(facts: Facts, name: str, tag: str) -> str | None:
+    digest = facts.images.get(f"{name}:{tag}")
+    return f"{facts.lab.registry}/{name}@{digest}" if digest else None
 
 
 def updated(text: str | None, facts: Facts, listed: Collection[str], written: Mapping[str, str], file: str) -> str:
@@ -119,11 +136,11 @@ def updated(text: str | None, facts: Facts, listed: Collection[str], written: Ma
                 _append(hosts, host.name, host_variables(host, facts))
                 changed = True
     for place, value in image_values(facts).items():
-        group, variable = place.split(".")
-        variables = _mapping(tree, (*children, group, "vars"), file)
-        present = variables.get(variable)
+        group, *keys = place.split(".")
+        variables = _mapping(tree, ("all", "vars") if group == "all" else (*children, group, "vars"), file)
+        present = _value(variables, keys)
         if present != value and present == written.get(place):
-            _append(variables, variable, value)
+            _set(variables, keys, value)
             changed = True
     if not changed and text is not None:
         return text
@@ -207,6 +224,26 @@ def _mapping(tree: Any, path: Iterable[str], file: str) -> Any:
                 f"expected a mapping, found a {type(node).__name__}", file=file, key=".".join(walked) or None
             )
     return node
+
+
+def _value(node: Any, keys: list[str]) -> Any:
+    """Return the value at a path, None when there is none."""
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
+
+
+def _set(mapping: Any, keys: list[str], value: Any) -> None:
+    """Set the value at a path, with the mappings on the way."""
+    from ruamel.yaml.comments import CommentedMap
+
+    key, *rest = keys
+    if rest and isinstance(mapping.get(key), dict):
+        _set(mapping[key], rest, value)
+        return
+    for name in reversed(rest):
+        value = CommentedMap({name: value})
+    _append(mapping, key, value)
 
 
 def _append(mapping: Any, key: str, value: Any) -> None:

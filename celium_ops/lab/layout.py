@@ -27,6 +27,11 @@ _REGISTRY_OFFSET = 2
 _REGISTRY_PORT = 5000
 _PACKAGES_OFFSET = 3
 
+DIALECTS = {"celium": "2025-08", "lium": "2025-12"}
+"""Whose interfaces the stand-in neurons have, by dialect: the month of upstream's snapshot, which tags their images."""
+ANY_DIALECT = "lab"
+"""The tag of the other images."""
+
 
 @dataclass(frozen=True)
 class Group:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.lab import docker, rootfs
+from celium_ops.lab.layout import ANY_DIALECT, DIALECTS
 from celium_ops.lab.process import run
 
 Report = Callable[[str], None]
@@ -47,8 +48,8 @@ mkdir -p /usr/share/man/man1
 LABEL_DIALECT = "org.celium-ops.dialect"
 LABEL_STAND_IN = f"{docker.LABEL}=stand-in"
 _LABEL_INSTALL_STAGE = f"{docker.LABEL}=install-stage"
-DIALECTS = ("celium",)
-"""Whose interfaces the stand-ins know. The dialect is baked in as CELIUM_LAB_DIALECT, so one code can serve several."""
+ROLES = ("miner", "executor", "validator")
+"""The neurons. One code serves all dialects; which one an image has is baked in last, as CELIUM_LAB_DIALECT."""
 
 _CONTEXTS = Path(__file__).parent / "images"
 _REQUIREMENTS = _CONTEXTS / "neuron" / "requirements.txt"
@@ -62,7 +63,7 @@ class _Image:
 
     name: str
     base: str
-    dialect: str
+    dialect: str = "any"
     wheels: Path | None = None
 
     @property
@@ -85,44 +86,36 @@ def ensure_base(report: Report) -> str:
     return rootfs.ensure_rootfs_image("neuron-base", "bookworm", BASE_PACKAGES, report, finish=_SLIM)
 
 
-def build_images(base_image: str, cache: Path, report: Report, dialect: str = "celium") -> dict[str, str]:
-    """Make the stand-in images that are missing.
+def build_images(base_image: str, cache: Path, report: Report) -> dict[str, str]:
+    """Make the stand-in images that are missing, the neurons' in every dialect.
 
     Args:
         base_image: the local image with the packages ``BASE_PACKAGES`` on Debian bookworm.
         cache: folder for the downloaded Python packages; made when missing.
         report: told one line per step.
-        dialect: whose interface the neurons imitate, one of ``DIALECTS``; it does not matter to Postgres and Redis.
 
     Returns:
-        The local tag by the repository name under which hosts pull the image.
+        The local tag by the name, with a tag, under which hosts pull the image.
 
     Raises:
         CeliumError: the base image is missing, or a download or a build failed.
     """
-    if dialect not in DIALECTS:
-        raise CeliumError(f"there are no stand-ins for the dialect {dialect!r}", remedy=f"use {' or '.join(DIALECTS)}")
     base = docker.image_id(base_image)
     if base is None:
         raise CeliumError(f"there is no local image {base_image}", remedy="run `celium-ops lab up`, which makes it")
     wheels = cache / "wheels" / hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    postgres = _Image("postgres", base, "any")
-    neuron = _Image("neuron", base, dialect, wheels)
-    miner = _Image("miner", neuron.tag, dialect)
-    executor = _Image("executor", neuron.tag, dialect)
-    redis = _Image("redis", base, "any")
-    validator = _Image("validator", neuron.tag, dialect)
-    images = (postgres, redis, neuron, miner, executor, validator)
+    postgres, redis = _Image("postgres", base), _Image("redis", base)
+    neuron = _Image("neuron", base, wheels=wheels)
+    programs = [_Image(role, neuron.tag, dialect) for role in ROLES for dialect in DIALECTS]
+    images = (postgres, redis, neuron, *programs)
     present = _present(image.tag for image in images)
     for image in images:
         if image.tag not in present:
             _build(image, report)
     return {
-        "library/postgres": postgres.tag,
-        "daturaai/compute-subnet-miner": miner.tag,
-        "daturaai/compute-subnet-executor": executor.tag,
-        "daturaai/redis": redis.tag,
-        "daturaai/compute-subnet-validator": validator.tag,
+        f"library/postgres:{ANY_DIALECT}": postgres.tag,
+        f"daturaai/redis:{ANY_DIALECT}": redis.tag,
+        **{f"daturaai/compute-subnet-{image.name}:{DIALECTS[image.dialect]}": image.tag for image in programs},
     }
 
 

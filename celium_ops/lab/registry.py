@@ -78,7 +78,7 @@ def push(address: str, images: Mapping[str, str], known: Mapping[str, Pushed], r
 
     Args:
         address: where this machine reaches the registry.
-        images: local tag by the name in the registry.
+        images: local tag by the name, with a tag, in the registry.
         known: what was pushed before; the same image with a digest that the registry still has is not pushed again.
         report: told what is pushed.
     """
@@ -97,7 +97,7 @@ def push(address: str, images: Mapping[str, str], known: Mapping[str, Pushed], r
 
 
 def _push(address: str, name: str, tag: str) -> str:
-    target = f"{address}/{name}:lab"
+    target = f"{address}/{name}"
     docker.docker("tag", tag, target)
     try:
         said = docker.text("push", target)
@@ -111,7 +111,7 @@ def _push(address: str, name: str, tag: str) -> str:
 
 def _has(address: str, name: str, digest: str) -> bool:
     request = urllib.request.Request(
-        f"http://{address}/v2/{name}/manifests/{digest}", method="HEAD", headers={"Accept": _ACCEPT}
+        f"http://{address}/v2/{name.partition(':')[0]}/manifests/{digest}", method="HEAD", headers={"Accept": _ACCEPT}
     )
     return _status(request) == 200
 

@@ -11,12 +11,16 @@ Endpoint = tuple[str, int]
 
 @dataclass(frozen=True)
 class Registration:
-    """One executor that a miner knows; upstream keeps (address, port) unique, and the uuid keys its collateral."""
+    """One executor that a miner knows; upstream keeps (address, port) unique, and the uuid keys its collateral.
+
+    ``price`` is in USD per GPU and hour; null when the miner keeps none (dialect celium), or "NaN".
+    """
 
     uuid: str
     address: str
     port: int
     validator: str
+    price: float | str | None = None
 
 
 def by_endpoint(rows: Iterable[dict[str, Any]]) -> dict[Endpoint, Registration]:

@@ -123,9 +123,13 @@ def _container_problems(host: Host, containers: tuple[Container, ...]) -> list[s
 
 
 def _registry_problems(host: Host, row: Registration | None) -> list[str]:
-    wanted = host.values.get("executor_validator")
     if row is None:
         return [f"not registered at {host.miner}"]
-    if wanted and row.validator != wanted:
-        return [f"registered for {row.validator}, the inventory says {wanted}"]
+    # Dialect lium has one validator for all executors; dialect celium keeps the price at the executor.
+    if host.values.get("celium_dialect") == "lium":
+        wanted, kept = host.values.get("executor_price"), row.price
+    else:
+        wanted, kept = host.values.get("executor_validator"), row.validator
+    if wanted not in (None, kept):
+        return [f"registered for {kept}, the inventory says {wanted}"]
     return []

@@ -21,9 +21,11 @@ PROJECTS = ("miner", "executor", "validator")
 MINER_DATABASE = "miner-db-1"
 ENVIRONMENTS = {"db": "db.env", "redis": None}
 """The environment file of each service that does not read ``.env``, as the compose templates have it."""
+# The column of the price is there since 2025-12; a NaN in it becomes a text.
 REGISTRY_SQL = """
 select coalesce(json_agg(json_build_object(
-    'uuid', uuid, 'address', address, 'port', port, 'validator', validator) order by address, port), '[]')
+    'uuid', uuid, 'address', address, 'port', port, 'validator', validator,
+    'price', to_jsonb(executor)->'price_per_gpu') order by address, port), '[]')
 from executor
 """
 

@@ -47,9 +47,15 @@ def keys(lab):
 
 
 def images(lab):
-    content = YAML(typ="safe").load(lab.inventory)
-    groups = content["all"]["children"].values()
-    return [value for group in groups for name, value in group["vars"].items() if name.endswith("_image")]
+    content = YAML(typ="safe").load(lab.inventory)["all"]
+    by_dialect = [image for images in content["vars"]["lab_images"].values() for image in images.values()]
+    groups = content["children"].values()
+    return by_dialect + [
+        value
+        for group in groups
+        for name, value in group["vars"].items()
+        if name.endswith(("_db_image", "_redis_image"))
+    ]
 
 
 def test_the_last_line_is_the_inventory(own):
@@ -114,7 +120,8 @@ def test_hosts_can_install_packages_and_have_no_docker_yet(own):
 
 
 def test_hosts_reach_the_images_that_the_inventory_names(own):
-    assert len(images(own)) == 7
+    assert len(images(own)) == 10
+    assert len(set(images(own))) == 8, "all databases are one image"
     for image in images(own):
         registry, name, digest = re.fullmatch(r"([\d.]+:5000)/(.+)@(sha256:[0-9a-f]{64})", image).groups()
         accept = "Accept: application/vnd.docker.distribution.manifest.v2+json"

@@ -12,13 +12,17 @@ from ruamel.yaml import YAML
 
 from celium_ops.base.errors import UsageError
 from celium_ops.lab import inventory
-from celium_ops.lab.layout import Files, Lab
+from celium_ops.lab.layout import DIALECTS, Files, Lab
 
 LAB = Lab("demo", IPv4Network("198.51.100.0/24"))
 OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
-
-NAMES = {name for variables in inventory.IMAGE_VARIABLES.values() for name in variables.values()}
+NEURONS = [f"daturaai/compute-subnet-{role}" for role in ("miner", "executor", "validator")]
+IMAGES = [
+    "library/postgres:lab",
+    "daturaai/redis:lab",
+    *(f"{name}:{tag}" for name in NEURONS for tag in DIALECTS.values()),
+]
 
 
 def facts(miners=1, executors=2, digest=OLD, folder="/state/lab/demo"):
@@ -29,7 +33,7 @@ def facts(miners=1, executors=2, digest=OLD, folder="/state/lab/demo"):
         hotkeys={"validator-1": "5Validator"} | {f"miner-{one}": f"5Miner{one}" for one in range(1, miners + 1)},
         validator="5Validator",
         packages_key="A1B2",
-        images=dict.fromkeys(NAMES, digest),
+        images=dict.fromkeys(IMAGES, digest),
     )
 
 
@@ -51,7 +55,15 @@ def test_a_new_inventory_has_all_that_ansible_needs():
     assert tree["vars"]["nvidia_docker_insecure_registries"] == ["198.51.100.2:5000"]
     assert "StrictHostKeyChecking=yes" in tree["vars"]["ansible_ssh_common_args"]
     miners, executors = tree["children"]["miners"], tree["children"]["executors"]
-    assert miners["vars"]["miner_image"] == f"198.51.100.2:5000/daturaai/compute-subnet-miner@{OLD}"
+    assert miners["vars"] == {
+        "miner_image": "{{ lab_images[celium_dialect].miner }}",
+        "miner_db_image": f"198.51.100.2:5000/library/postgres@{OLD}",
+    }
+    assert list(tree["vars"]["lab_images"]) == ["celium", "lium"]
+    assert tree["vars"]["lab_images"]["lium"] == {
+        "miner": f"198.51.100.2:5000/daturaai/compute-subnet-miner@{OLD}",
+        "executor": f"198.51.100.2:5000/daturaai/compute-subnet-executor@{OLD}",
+    }
     assert miners["hosts"]["miner-1"]["miner_hotkey_ss58"] == "5Miner1"
     assert executors["vars"]["executor_gpu_proof"] == "simulated"
     assert executors["hosts"]["executor-2"] == {
@@ -107,7 +119,27 @@ def test_an_image_that_was_changed_by_hand_stays():
     mine = re.sub("miner_image: .*", "miner_image: 198.51.100.2:5000/mine:1", text)
     after = update(mine, facts(digest=NEW), names(facts()), inventory.image_values(facts()))
     assert read(after)["all"]["children"]["miners"]["vars"]["miner_image"] == "198.51.100.2:5000/mine:1"
-    assert read(after)["all"]["children"]["executors"]["vars"]["executor_image"].endswith(NEW)
+    assert read(after)["all"]["children"]["executors"]["vars"]["executor_db_image"].endswith(NEW)
+    assert read(after)["all"]["vars"]["lab_images"]["lium"]["executor"].endswith(NEW)
+
+
+def test_an_image_of_one_dialect_that_was_changed_by_hand_stays():
+    text = update(None, facts())
+    mine = text.replace(f"compute-subnet-miner@{OLD}", "mine:1", 1)
+    after = read(update(mine, facts(digest=NEW), names(facts()), inventory.image_values(facts())))
+    images = after["all"]["vars"]["lab_images"]
+    assert images["celium"]["miner"] == "198.51.100.2:5000/daturaai/mine:1"
+    assert {images["celium"]["executor"][-71:], images["lium"]["miner"][-71:]} == {NEW}
+
+
+def test_an_inventory_from_before_the_dialects_gets_their_images():
+    text = update(None, facts())
+    old = f"198.51.100.2:5000/daturaai/compute-subnet-miner@{OLD}"
+    text = re.sub(r"    celium_dialect.*?(?=    ansible_ssh_private)", "", text, flags=re.DOTALL)
+    text = re.sub("miner_image: .*", f"miner_image: {old}", text)
+    after = read(update(text, facts(digest=NEW), names(facts()), {"miners.miner_image": old}))["all"]
+    assert after["children"]["miners"]["vars"]["miner_image"] == "{{ lab_images[celium_dialect].miner }}"
+    assert after["vars"]["lab_images"]["celium"]["miner"].endswith(NEW)
 
 
 def test_what_was_removed_by_hand_stays_away():

@@ -3,7 +3,14 @@
 import pytest
 from ansible_collections.celium.ops.plugins.filter.env_value import env_value
 from ansible_collections.celium.ops.plugins.modules.json_merge import merge
-from ansible_collections.celium.ops.plugins.modules.miner_registry import command, planned, read_back
+from ansible_collections.celium.ops.plugins.modules.miner_registry import (
+    command,
+    difference,
+    explanation,
+    of_dialect,
+    planned,
+    read_back,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,18 +55,28 @@ def test_what_no_env_file_can_carry_is_refused(value):
 
 GPU = {"name": "gpu-1", "address": "192.0.2.9", "port": 8001, "validator": "5new", "price": None}
 
+ROW = {"validator": "5new", "price": None}
+
+# What the inventory says, the miner's default validator, the row, the dialect, and what is done.
 PLANS = [
-    ({}, None, "celium", "add-executor"),
-    ({}, {"validator": "5old"}, "celium", "switch-validator"),
-    ({}, {"validator": "5new"}, "celium", None),
-    ({"price": 1.5}, None, "lium", "add-executor"),
-    ({"validator": None}, {"validator": "5any"}, "lium", None),
+    ({}, None, None, "celium", ["add-executor"]),
+    ({}, None, {**ROW, "validator": "5old"}, "celium", ["switch-validator"]),
+    ({}, None, ROW, "celium", []),
+    ({"price": 1.5}, None, ROW, "celium", []),
+    ({}, "5default", ROW, "celium", []),
+    ({"price": 1.5}, None, None, "lium", ["add-executor"]),
+    ({"price": 1.5}, None, ROW, "lium", ["update-executor-price"]),
+    ({"price": 1.5}, None, {**ROW, "price": "NaN"}, "lium", ["update-executor-price"]),
+    ({"price": 1.5}, None, {**ROW, "price": 1.5}, "lium", []),
+    ({}, None, {**ROW, "price": 1.5}, "lium", []),
+    ({}, None, {**ROW, "validator": "5old"}, "lium", []),
+    ({"price": 0.0}, "5default", {**ROW, "price": 1.5}, "lium", ["switch-validator", "update-executor-price"]),
 ]
 
 
-@pytest.mark.parametrize(("change", "row", "dialect", "action"), PLANS)
-def test_the_registry_is_brought_in_step(change, row, dialect, action):
-    assert planned({**GPU, **change}, row, dialect) == action
+@pytest.mark.parametrize(("change", "default_validator", "row", "dialect", "actions"), PLANS)
+def test_the_registry_is_brought_in_step(change, default_validator, row, dialect, actions):
+    assert planned(of_dialect({**GPU, **change}, dialect, default_validator), row, dialect) == actions
 
 
 IMPOSSIBLE = [({"validator": None}, None, "celium", "executor_validator"), ({}, None, "lium", "executor_price")]
@@ -71,23 +88,60 @@ def test_what_is_missing_is_named(change, row, dialect, missing):
         planned({**GPU, **change}, row, dialect)
 
 
-def test_every_option_is_given_since_a_missing_one_becomes_a_prompt():
-    arguments, answers = command("add-executor", {**GPU, "price": 1.5}, "lium")
-    assert arguments[6:] == [
-        *("/root/app/src/cli.py", "add-executor", "--address", "192.0.2.9", "--port", "8001"),
-        *("--validator", "5new", "--price", "1.5"),
-    ]
-    assert answers == ""
-    assert command("switch-validator", GPU, "celium")[1] == "y\n"
+COMMANDS = [
+    ("add-executor", "celium", ["--validator", "5new"], ""),
+    ("add-executor", "lium", ["--price", "1.5"], ""),
+    ("switch-validator", "celium", ["--validator", "5new"], "y\n"),
+    ("switch-validator", "lium", ["--validator", "5new"], "y\n"),
+    ("update-executor-price", "lium", ["--price", "1.5"], ""),
+]
 
 
-def outcome(rows, **change):
-    result = {**GPU, "action": "add-executor", "error": None, **change}
-    read_back(result, {(row["address"], row["port"]): row for row in rows})
+@pytest.mark.parametrize(("action", "dialect", "options", "stdin"), COMMANDS)
+def test_every_option_is_given_since_a_missing_one_becomes_a_prompt(action, dialect, options, stdin):
+    arguments, answers = command(action, {**GPU, "price": 1.5}, dialect)
+    assert arguments[6:] == ["/root/app/src/cli.py", action, "--address", "192.0.2.9", "--port", "8001", *options]
+    assert answers == stdin
+
+
+def outcome(rows, dialect="celium", **change):
+    result = of_dialect({**GPU, "error": None, **change}, dialect, None)
+    read_back(result, {(row["address"], row["port"]): row for row in rows}, dialect)
     return result["error"]
 
 
 def test_only_the_database_says_whether_a_change_worked():
     assert outcome([{**GPU}], error="something on stderr") is None
     assert "not in the registry; upstream said: Added executor" in outcome([], error="Added executor")
-    assert "still registered for 5old" in outcome([{**GPU, "validator": "5old"}], action="switch-validator")
+    assert "still registered for 5old" in outcome([{**GPU, "validator": "5old"}])
+    assert outcome([{**GPU, "price": 1.5}], "lium", price=1.5, error="something") is None
+    assert "still registered for 5new at 0.5 USD" in outcome([{**GPU, "price": 0.5}], "lium", price=1.5)
+
+
+SAID = [
+    ("INFO:x:fine\nERROR:root:first\nmore of it\nERROR:__main__:second\n", "first; second"),
+    ("INFO:x:fine\n\nAborted!\n", "Aborted!"),
+    ("", ""),
+    ("INFO:x:Testing executor connectivity\nERROR:x:Failed to send SSH key - y\n", "Failed to send SSH key - y"),
+    ("INFO:x:Testing executor connectivity\nINFO:x:Connectivity test passed\nERROR:x:full\n", "full"),
+]
+
+
+@pytest.mark.parametrize(("said", "why"), SAID)
+def test_the_errors_of_upstreams_command_line_explain_a_failure(said, why):
+    assert explanation(said) == why
+
+
+def test_a_login_that_upstream_is_silent_about_is_named():
+    assert "SSH port" in explanation("INFO:x:Testing executor connectivity\nERROR:x:Failed to add executor\n")
+
+
+def test_the_difference_shows_what_a_miner_keeps():
+    row = {"validator": "5old", "price": None}
+    endpoint = (GPU["address"], GPU["port"])
+    switched = difference({endpoint: row}, [of_dialect({**GPU, "price": 1.5}, "celium", None)])
+    assert switched == {"before": "192.0.2.9:8001 for 5old\n", "after": "192.0.2.9:8001 for 5new\n"}
+    priced = difference({endpoint: row}, [of_dialect({**GPU, "price": 1.5}, "lium", None)])
+    assert priced["after"] == "192.0.2.9:8001 for 5old at 1.5 USD per GPU and hour\n"
+    added = difference({}, [of_dialect({**GPU, "price": 1.5}, "lium", None)])
+    assert added["after"] == "192.0.2.9:8001 for the default validator at 1.5 USD per GPU and hour\n"

@@ -18,6 +18,7 @@ VALUES = {
     "executor_validator": VALIDATOR,
 }
 HOST = Host("gpu-1", "executor", Connection("192.0.2.9"), VALUES)
+LIUM = replace(HOST, values={**VALUES, "celium_dialect": "lium", "executor_price": 0.7})
 ROW = Registration("u", "192.0.2.9", 8001, VALIDATOR)
 
 
@@ -69,8 +70,21 @@ SICK = [
     (status(row=None), "not registered at miner-1"),
     (status(row=replace(ROW, validator="5other")), "registered for 5other"),
     (status(row=replace(ROW, port=8002)), "not registered at miner-1"),
+    (status(row=replace(ROW, price=0.5), host=LIUM), "registered for 0.5, the inventory says 0.7"),
+    (status(host=LIUM), "registered for None, the inventory says 0.7"),
     (status(containers=None, errors=("no Docker",)), "no Docker"),
 ]
+
+# The miner's one validator is not the executor's business, and a price of null is no wish.
+WELL_IN_LIUM = [
+    status(row=replace(ROW, validator="5default", price=0.7), host=LIUM),
+    status(row=replace(ROW, price=0.7), host=replace(LIUM, values={**LIUM.values, "executor_price": None})),
+]
+
+
+@pytest.mark.parametrize("answer", WELL_IN_LIUM)
+def test_a_row_of_lium_is_compared_by_its_price(answer):
+    assert answer.healthy
 
 
 @pytest.mark.parametrize(("answer", "problem"), SICK)

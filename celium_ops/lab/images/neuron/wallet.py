@@ -37,11 +37,23 @@ def open_hotkey(settings: Settings) -> str:
         ValueError: the wallet's or the hotkey's name is blank.
         KeyFileError: the file cannot be read or is no key.
     """
+    return _read(settings, "ss58Address")
+
+
+def sign(settings: Settings, message: str) -> str:
+    """Return the hotkey's signature over a text, as ``0x`` and hex; raises what ``open_hotkey`` does."""
+    import sr25519
+
+    pair = sr25519.pair_from_seed(bytes.fromhex(_read(settings, "secretSeed").removeprefix("0x")))
+    return "0x" + sr25519.sign(pair, message.encode()).hex()
+
+
+def _read(settings: Settings, name: str) -> str:
     if not settings.bittensor_wallet_name or not settings.bittensor_wallet_hotkey_name:
         raise ValueError("Wallet not configured")
     folder = settings.bittensor_wallet_directory / settings.bittensor_wallet_name
     path = folder / "hotkeys" / settings.bittensor_wallet_hotkey_name
     try:
-        return str(json.loads(path.read_text())["ss58Address"])
+        return str(json.loads(path.read_text())[name])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KeyFileError(f"Keyfile at: {path} cannot be used: {error}") from error

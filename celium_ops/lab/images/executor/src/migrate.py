@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from podlog import PodLogs
-from settings import Settings
+from settings import load
 
 logging.basicConfig(level=logging.INFO)
 
 if __name__ == "__main__":
-    PodLogs(Settings().db_uri).migrate()
+    PodLogs(load().db_uri).migrate()
     logging.getLogger("migrate").info("schema is current")

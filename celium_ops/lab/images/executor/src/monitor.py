@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from podlog import PodLog, PodLogs
-from settings import Settings
+from settings import load
 from sqlalchemy.exc import SQLAlchemyError
 from standin import announce
 
@@ -74,7 +74,7 @@ def main() -> None:
     announce("monitor")
     # The first process of a container ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    pod_logs = PodLogs(Settings().db_uri)
+    pod_logs = PodLogs(load().db_uri)
     while True:
         try:
             pod_logs.migrate()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from standin import DIALECT
+
+PROJECT = "compute-subnet-executor"
 
 
 class Settings(BaseSettings):
@@ -19,7 +22,34 @@ class Settings(BaseSettings):
     ssh_public_port: int | None = None
     renting_port_range: str | None = None
     renting_port_mappings: str | None = None
-    renting_price: float | None = None
     miner_hotkey_ss58_address: str
     db_uri: str
     env: str = "dev"
+
+
+class CeliumSettings(Settings):
+    """What only upstream of 2025-08 has: the executor keeps its price."""
+
+    renting_price: float | None = None
+
+    @property
+    def hotkeys(self) -> tuple[str, ...]:
+        """Whose signatures count."""
+        return (self.miner_hotkey_ss58_address,)
+
+
+class LiumSettings(Settings):
+    """What only upstream of 2025-12 has: keys of Lium's own whose signatures count as well."""
+
+    default_miner_hotkey: str = "5D4jX4TqUkZwNwKAjjYrbk2FHFNN2U1TgFF6ZMuNPnjnKJVU"
+    allowed_hotkey_ss58_address: str = "5E1nK3myeWNWrmffVaH76f2mCFCbe9VcHGwgkfdcD7k3E8D1"
+
+    @property
+    def hotkeys(self) -> tuple[str, ...]:
+        """Whose signatures count."""
+        return (self.miner_hotkey_ss58_address, self.default_miner_hotkey)
+
+
+def load() -> CeliumSettings | LiumSettings:
+    """Return the settings of the dialect that is imitated; raises what pydantic raises."""
+    return LiumSettings() if DIALECT == "lium" else CeliumSettings()

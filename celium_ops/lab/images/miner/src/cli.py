@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 import collateral
+from lium import LiumService, migrate_validator_hotkey
 from service import Deposit, Service
-from settings import Settings
+from settings import load
+from standin import DIALECT
 from wallet import imitate_sdk_import
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 _ADDRESS = click.option("--address", prompt="Executor address", help="Address of the executor")
 _PORT = click.option("--port", type=int, prompt="Executor port", help="Port of the executor's API")
 _VALIDATOR = click.option("--validator", prompt="Validator hotkey", help="Hotkey of the validator that may use it")
+_PRICE = click.option("--price", "price_per_gpu", type=float, prompt="USD per GPU and hour", help="Its price")
 _PRIVATE_KEY = click.option(
     "--private-key", prompt="Ethereum private key", hide_input=True, help="Ethereum private key"
 )
@@ -43,8 +46,41 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+_LIUM = DIALECT == "lium"
+_NEW_EXECUTOR = (
+    # Whoever is not named is the default validator.
+    (_ADDRESS, _PORT, _PRICE, click.option("--validator", help="Hotkey of the validator that may use it"))
+    if _LIUM
+    else (_ADDRESS, _PORT, _VALIDATOR)
+)
+
+
 def _service() -> Service:
-    return Service(click.get_current_context().obj)
+    settings = click.get_current_context().obj
+    return LiumService(settings) if _LIUM else Service(settings)
+
+
+def _contract_service() -> Service:
+    """Return the service for a command that asks the contract: upstream of 2025-12 wants to know of which version."""
+    if _LIUM:
+        _choose_contract()
+    return _service()
+
+
+def _choose_contract() -> None:
+    versions = click.get_current_context().obj.contract_versions
+    _show_contracts()
+    while True:
+        choice = click.prompt(f"Number of the contract version (1-{len(versions)})", type=int)
+        if 1 <= choice <= len(versions):
+            logger.info("Selected version: %s", list(versions)[choice - 1])
+            return
+        logger.error("Invalid choice: %d", choice)
+
+
+def _show_contracts() -> None:
+    for number, (version, address) in enumerate(click.get_current_context().obj.contract_versions.items(), 1):
+        click.echo(f"{number}  {version}  {address}")
 
 
 @click.group()
@@ -53,7 +89,7 @@ def cli() -> None:
 
 
 @cli.command("add-executor")
-@_options(_ADDRESS, _PORT, _VALIDATOR)
+@_options(*_NEW_EXECUTOR)
 @click.option("--gpu-type", help="GPU model, for the deposit")
 @click.option("--gpu-count", type=int, help="Number of GPUs, for the deposit")
 @click.option("--deposit-amount", type=float, help="TAO to deposit")
@@ -61,24 +97,23 @@ def cli() -> None:
 def add_executor(
     address: str,
     port: int,
-    validator: str,
     gpu_type: str | None,
     gpu_count: int | None,
     deposit_amount: float | None,
     private_key: str | None,
+    **values: object,
 ) -> None:
     """Add an executor, and pay its collateral when the deposit's options are given."""
     deposit = Deposit(gpu_type, gpu_count, deposit_amount, private_key)
-    _service().add_executor(address, port, validator, deposit)
+    _service().add_executor(address, port, deposit, **values)
 
 
 @cli.command("remove-executor")
 @_options(_ADDRESS, _PORT)
 def remove_executor(address: str, port: int) -> None:
     """Remove an executor."""
-    service = _service()
     if click.confirm(f"Remove the executor {address}:{port}?"):
-        service.remove_executor(address, port)
+        _contract_service().remove_executor(address, port)
     else:
         logger.info("Executor removal cancelled.")
 
@@ -116,26 +151,26 @@ def deposit_collateral(address: str, port: int, private_key: str, **_amount: obj
 @_PRIVATE_KEY
 def reclaim_collateral(executor_uuid: str, private_key: str) -> None:
     """Open the reclaim of an executor's collateral."""
-    _service().transact(f"reclaim collateral of {executor_uuid}", private_key)
+    _contract_service().transact(f"reclaim collateral of {executor_uuid}", private_key)
 
 
 @cli.command("get-miner-collateral")
 def get_miner_collateral() -> None:
     """Show the collateral of all executors."""
-    _service().show_miner_collateral()
+    _contract_service().show_miner_collateral()
 
 
 @cli.command("get-executor-collateral")
 @_options(_ADDRESS, _PORT)
 def get_executor_collateral(address: str, port: int) -> None:
     """Show the collateral of an executor."""
-    _service().show_executor_collateral(address, port)
+    _contract_service().show_executor_collateral(address, port)
 
 
 @cli.command("get-reclaim-requests")
 def get_reclaim_requests() -> None:
     """Show the open reclaims."""
-    _service().show_reclaim_requests()
+    _contract_service().show_reclaim_requests()
 
 
 @cli.command("finalize-reclaim-request")
@@ -143,7 +178,7 @@ def get_reclaim_requests() -> None:
 @_PRIVATE_KEY
 def finalize_reclaim_request(reclaim_request_id: int, private_key: str) -> None:
     """Finish a reclaim."""
-    _service().transact(f"finalize reclaim request {reclaim_request_id}", private_key)
+    _contract_service().transact(f"finalize reclaim request {reclaim_request_id}", private_key)
 
 
 @cli.command("associate-eth")
@@ -182,7 +217,39 @@ def get_balance_of_eth_address(private_key: str) -> None:
     _service().show_evm_balance(private_key)
 
 
+# In the dialect celium these commands are not in the program.
+_lium_command = cli.command if _LIUM else click.command
+
+
+@_lium_command("update-executor-price")
+@_options(_ADDRESS, _PORT, _PRICE)
+def update_executor_price(address: str, port: int, price_per_gpu: float) -> None:
+    """Change the price of an executor."""
+    if price_per_gpu < 0:  # which NaN is not
+        logger.error("Price cannot be negative.")
+        return
+    LiumService(click.get_current_context().obj).update_price(address, port, price_per_gpu)
+
+
+@_lium_command("show-contract-versions")
+def show_contract_versions() -> None:
+    """Show the versions of the collateral contract."""
+    _show_contracts()
+
+
+@_lium_command("current-contract-version")
+def current_contract_version() -> None:
+    """Show the address of the collateral contract in use."""
+    click.echo(_service().settings.contract_address)
+
+
+@_lium_command("migrate-validator-hotkey")
+def migrate_validators() -> None:
+    """Give the executors of a validator that has gone to the default one; every start does it."""
+    migrate_validator_hotkey(click.get_current_context().obj)
+
+
 if __name__ == "__main__":
     imitate_sdk_import()
     # Before any option is looked at: upstream's settings are read while its modules are imported.
-    sys.exit(cli(obj=Settings()))
+    sys.exit(cli(obj=load()))

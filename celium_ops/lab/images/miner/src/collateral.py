@@ -56,7 +56,7 @@ def rpc(settings: Settings, method: str, *params: object) -> str:
 def contract_number(settings: Settings, question: str, *words: bytes) -> int:
     """Ask the contract a question that it answers with one number. The function names are the lab's own."""
     data = keccak256(question.encode())[:4] + b"".join(word.rjust(32, b"\0") for word in words)
-    call = {"to": settings.collateral_contract_address, "data": "0x" + data.hex()}
+    call = {"to": settings.contract_address, "data": "0x" + data.hex()}
     return int(rpc(settings, "eth_call", call, "latest"), 16)
 
 

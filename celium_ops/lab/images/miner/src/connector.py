@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from portal import keep_trying
-from settings import Settings
+from settings import load
 from standin import announce
 from wallet import imitate_sdk_import, open_hotkey
 
@@ -15,7 +15,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     announce("connector")
     imitate_sdk_import()
-    settings = Settings()
+    settings = load()
     keep_trying(f"{settings.miner_portal_uri}/api/miners/{open_hotkey(settings)}")
 
 

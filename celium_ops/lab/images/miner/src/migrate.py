@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from migrations import upgrade
-from settings import Settings
+from settings import load
 from store import MIGRATIONS
 
 if __name__ == "__main__":
-    sys.exit(upgrade(Settings().sqlalchemy_database_uri, MIGRATIONS))
+    sys.exit(upgrade(load().sqlalchemy_database_uri, MIGRATIONS))

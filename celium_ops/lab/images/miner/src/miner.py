@@ -10,8 +10,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+import validator_api
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-from settings import Settings
+from settings import CeliumSettings, LiumSettings, load
 from sqlalchemy.exc import SQLAlchemyError
 from standin import announce
 from store import Store
@@ -46,7 +47,7 @@ class ChainLoop:
         self._should_exit = True
 
 
-def create_app(settings: Settings, store: Store, hotkey: str) -> FastAPI:
+def create_app(settings: CeliumSettings | LiumSettings, store: Store, hotkey: str) -> FastAPI:
     """Return the API. Its lifespan fails, which ends the process with 3, where upstream's does."""
 
     @contextlib.asynccontextmanager
@@ -64,14 +65,16 @@ def create_app(settings: Settings, store: Store, hotkey: str) -> FastAPI:
 
     @app.get("/debug/executors")
     def debug_executors() -> list[dict[str, Any]] | None:
-        """Answer null, unless DEBUG is on."""
-        return [dict(row._mapping) for row in store.executors()] if settings.debug else None
+        """Answer null, unless debugging is on."""
+        return [dict(row._mapping) for row in store.executors()] if settings.debugging else None
 
     @app.get("/debug/hotkey")
     def debug_hotkey() -> str | None:
-        """Answer null, unless DEBUG is on."""
-        return hotkey if settings.debug else None
+        """Answer null, unless debugging is on."""
+        return hotkey if settings.debugging else None
 
+    if isinstance(settings, LiumSettings):
+        app.include_router(validator_api.router)
     app.add_api_websocket_route("/websocket/{validator_key}", converse)
     return app
 
@@ -96,7 +99,7 @@ def main() -> int:
     """Serve until stopped; 1 without a database or with wrong settings, 3 when the start-up fails."""
     announce("miner")
     imitate_sdk_import()
-    settings = Settings()
+    settings = load()
     hotkey = open_hotkey(settings)
     store = Store(settings.sqlalchemy_database_uri)
     try:

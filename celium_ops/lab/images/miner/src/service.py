@@ -13,7 +13,9 @@ from store import Store
 from wallet import open_hotkey
 
 if TYPE_CHECKING:
-    from settings import Settings
+    from uuid import UUID
+
+    from settings import CeliumSettings, LiumSettings
     from sqlalchemy import Row
 
 logger = logging.getLogger()
@@ -41,59 +43,73 @@ class Service:
         settings: the miner's environment; its hotkey is opened at once, as every command of upstream does.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CeliumSettings | LiumSettings) -> None:
         self.settings = settings
         self.hotkey = open_hotkey(settings)
         self.store = Store(settings.sqlalchemy_database_uri)
 
-    def add_executor(self, address: str, port: int, validator: str, deposit: Deposit) -> None:
-        """Insert an executor without looking at it, then pay its collateral when asked to."""
+    def add_executor(self, address: str, port: int, deposit: Deposit, **values: object) -> None:
+        """Insert an executor, then pay its collateral when asked to."""
         if deposit.is_wanted and not deposit.private_key:
             logger.error("Private key is required to deposit collateral")
             return
+        key = self._insert(address=address, port=port, **values)
+        if key:
+            logger.info("Added executor (id=%s)", key)
+            if not deposit.is_wanted:
+                logger.info("No deposit amount provided, skipping deposit.")
+        if key and (not deposit.is_wanted or self.deposit(address, port, deposit.private_key or "")):
+            logger.info("Added executor and deposited collateral successfully")
+        else:
+            logger.error("Failed to add executor or deposit collateral")
+
+    def _insert(self, **values: object) -> UUID | None:
+        """Insert a row without looking at the executor; None when the database refuses it."""
         try:
-            key = self.store.add(address, port, validator)
+            return self.store.add(**values)
         except SQLAlchemyError as error:
             logger.error("Failed to add executor: %s", error)
-            logger.error("Failed to add executor or deposit collateral")
-            return
-        logger.info("Added executor (id=%s)", key)
-        if not deposit.is_wanted:
-            logger.info("No deposit amount provided, skipping deposit.")
-        elif not self.deposit(address, port, deposit.private_key or ""):
-            logger.error("Failed to add executor or deposit collateral")
-            return
-        logger.info("Added executor and deposited collateral successfully")
+            return None
 
     def show_executors(self) -> None:
         """Log one line per executor; an empty table gives no output at all."""
         try:
             for row in self.store.executors():
-                logger.info("%s %s:%s -> %s", row.uuid, row.address, row.port, row.validator)
+                logger.info("%s %s:%s -> %s", row.uuid, row.address, row.port, self._serves(row))
         except SQLAlchemyError as error:
             logger.error("Failed in showing an executor: %s", error)
             logger.error("Failed in showing executors.")
+
+    def _serves(self, row: Row) -> str:
+        """Return how a row says whom its executor serves."""
+        return str(row.validator)
 
     def switch_validator(self, address: str, port: int, validator: str) -> None:
         """Write the validator of an executor, whatever it is; the uuid stays."""
         logger.info("Switching validator(%s) of an executor (%s:%s)", validator, address, port)
         try:
-            self.store.set_validator(self._executor(address, port).uuid, validator)
+            self.store.set(self._executor(address, port).uuid, "validator", validator)
         except (SQLAlchemyError, LookupError) as error:
             logger.error("Failed in switching validator: %s", error)
             return
         logger.info("Successfully switched validator for executor (%s:%s)", address, port)
 
     def remove_executor(self, address: str, port: int) -> None:
-        """Delete an executor's row, whatever collateral it has."""
+        """Delete an executor's row, if nothing is held against it."""
         try:
-            self.store.remove(self._executor(address, port).uuid)
-        except (SQLAlchemyError, LookupError) as error:
+            key = self._executor(address, port).uuid
+            if self._may_go(key):
+                self.store.remove(key)
+                logger.info("Removed an executor(%s:%s)", address, port)
+                logger.info("Removed executor (%s:%s)", address, port)
+                return
+        except (SQLAlchemyError, LookupError, collateral.UnreachableError) as error:
             logger.error("Failed in removing an executor: %s", error)
-            logger.error("Failed in removing an executor.")
-            return
-        logger.info("Removed an executor(%s:%s)", address, port)
-        logger.info("Removed executor (%s:%s)", address, port)
+        logger.error("Failed in removing an executor.")
+
+    def _may_go(self, _key: UUID) -> bool:
+        """Whether an executor may be removed: whatever collateral it has."""
+        return True
 
     def deposit(self, address: str, port: int, private_key: str) -> bool:
         """Try to pay collateral; nothing in the lab takes it."""

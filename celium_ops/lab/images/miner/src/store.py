@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, text
+from standin import DIALECT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
 # Upstream's revisions of the dialect celium, as one step: nobody starts from an older one.
-MIGRATIONS: Migrations = (
+_CELIUM: Migrations = (
     (
         "eb0b92cbc38e",
         (
@@ -32,6 +33,11 @@ MIGRATIONS: Migrations = (
         ),
     ),
 )
+_LIUM: Migrations = (
+    ("20ad305cfb00", ("ALTER TABLE executor ADD COLUMN price_per_hour double precision",)),
+    ("33be5b1944a8", ("ALTER TABLE executor ADD COLUMN price_per_gpu double precision",)),
+)
+MIGRATIONS: Migrations = (*_CELIUM, *_LIUM) if DIALECT == "lium" else _CELIUM
 
 
 class Store:
@@ -62,21 +68,21 @@ class Store:
         rows = self._run("SELECT * FROM executor WHERE address = :address AND port = :port", address=address, port=port)
         return rows[0] if rows else None
 
-    def add(self, address: str, port: int, validator: str) -> uuid.UUID:
+    def add(self, **values: object) -> uuid.UUID:
         """Insert an executor as it is given: upstream checks nothing but that address and port are new."""
-        key = uuid.uuid4()
-        self._run(
-            "INSERT INTO executor (uuid, address, port, validator) VALUES (:uuid, :address, :port, :validator)",
-            uuid=key,
-            address=address,
-            port=port,
-            validator=validator,
-        )
-        return key
+        row = {"uuid": uuid.uuid4(), **values}
+        names, places = ", ".join(row), ", ".join(f":{name}" for name in row)
+        self._run(f"INSERT INTO executor ({names}) VALUES ({places})", **row)  # noqa: S608 -- our own names
+        return row["uuid"]
 
-    def set_validator(self, key: uuid.UUID, validator: str) -> None:
-        """Change who may use an executor; its uuid stays."""
-        self._run("UPDATE executor SET validator = :validator WHERE uuid = :uuid", validator=validator, uuid=key)
+    def set(self, key: uuid.UUID, name: str, value: object) -> None:
+        """Change a column of an executor; its uuid stays."""
+        self._run(f"UPDATE executor SET {name} = :value WHERE uuid = :uuid", value=value, uuid=key)  # noqa: S608 -- as above
+
+    def move(self, old: str, new: str) -> int:
+        """Give all executors of one validator to another and return how many they are."""
+        statement = "UPDATE executor SET validator = :new WHERE validator = :old RETURNING uuid"
+        return len(self._run(statement, old=old, new=new))
 
     def remove(self, key: uuid.UUID) -> None:
         """Delete an executor's row."""
