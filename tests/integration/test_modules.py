@@ -39,6 +39,17 @@ def test_a_check_shows_the_difference_and_writes_nothing(json_merge):
     assert (code, '+  "live-restore": true' in output, file.exists()) == (0, True, False)
 
 
+def test_a_default_gives_way_to_what_is_there(json_merge):
+    file = json_merge({})[2]
+    file.write_text('{"runtimes": {"nvidia": {"path": "/mine"}}}')
+    defaults = {"runtimes": {"nvidia": {"path": "ours"}, "other": {"path": "x"}}}
+    assert json_merge({"debug": True}, defaults=defaults)[0] == 0
+    assert json.loads(file.read_text()) == {
+        "debug": True,
+        "runtimes": {"nvidia": {"path": "/mine"}, "other": {"path": "x"}},
+    }
+
+
 FAULTS = [
     ("{broken", {}, "is not valid JSON"),
     ("[]", {}, "holds no JSON object"),
