@@ -181,7 +181,9 @@ def _ensure_identity(host: Host, files: Files, authorized: str) -> None:
         account = next(line for line in (_read(host, "/etc/passwd") or "").splitlines() if line.startswith(f"{USER}:"))
         uid, gid = (int(part) for part in account.split(":")[2:4])
         certificates = machine.own_certificates(_read(host, _BUNDLE) or "")
-        archive = identity_archive(identity, machine.apt_settings(), certificates, uid, gid)
+        # The machine's proxy, if it has one, does not reach the lab's network.
+        direct = f'Acquire::http::Proxy::{host.lab.packages_ip} "DIRECT";\n'
+        archive = identity_archive(identity, machine.apt_settings() + direct, certificates, uid, gid)
         docker.docker("cp", "-", f"{host.container}:/", stdin=archive)
         public = identity.host_key.public
     elif authorized not in (_read(host, f"/home/{USER}/.ssh/authorized_keys") or ""):

@@ -352,7 +352,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="celium-apt-") as folder:
         try:
             files = planned(module, Aside(module, Path(folder)))
-        except UnusableError as error:
+        except (UnusableError, OSError) as error:
             module.fail_json(msg=f"{error}; nothing was changed")
     keyring = Path(module.params["keyring"])
     diff = [difference(path, read(path), content) for path, content in files.items() if path != keyring]
