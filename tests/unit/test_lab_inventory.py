@@ -63,6 +63,7 @@ def test_a_new_inventory_has_all_that_ansible_needs():
     assert tree["vars"]["lab_images"]["lium"] == {
         "miner": f"198.51.100.2:5000/daturaai/compute-subnet-miner@{OLD}",
         "executor": f"198.51.100.2:5000/daturaai/compute-subnet-executor@{OLD}",
+        "validator": f"198.51.100.2:5000/daturaai/compute-subnet-validator@{OLD}",
     }
     assert miners["hosts"]["miner-1"]["miner_hotkey_ss58"] == "5Miner1"
     assert executors["vars"]["executor_gpu_proof"] == "simulated"
