@@ -1184,7 +1184,7 @@ def test_monitor_keeps_running_without_docker(executor: Container) -> None:
 
 @pytest.fixture(scope="session")
 def redis_image(images: dict[str, str]) -> str:
-    return images["daturaai/redis"]
+    return images["daturaai/redis:lab"]
 
 
 def ping(container: Container) -> bool:
@@ -1214,7 +1214,7 @@ def start_validator(
             "REDIS_HOST": redis.address,
         }
         mount = f"--volume={wallets}:/root/.bittensor/wallets:ro"
-        image = images["daturaai/compute-subnet-validator"]
+        image = neuron_image(images, "validator", "celium")
         return engine.start(image, mount, env={**defaults, **env}, command=command)
 
     return start
@@ -1248,8 +1248,9 @@ def test_validator_api_is_known_by_its_title(validator: Container) -> None:
 
 
 @rows("validator_failures")
-def test_validator_start_fails(row: dict[str, Any], validator: Container) -> None:
-    done = validator.run("timeout", "20", "pdm", "run", "src/validator.py", env={"INTERNAL_PORT": "8099", **row["env"]})
+def test_validator_start_fails(dialect: str, row: dict[str, Any], validator: Container) -> None:
+    env = {"CELIUM_LAB_DIALECT": dialect, "INTERNAL_PORT": "8099", **row["env"]}
+    done = validator.run("timeout", "20", "pdm", "run", "src/validator.py", env=env)
     assert done.returncode == 1, done.stderr
     assert row["text"] in done.stderr
 
