@@ -251,6 +251,22 @@ def test_an_executor_without_a_validator_is_only_warned_about(inventory):
     assert [(finding.severity, finding.key) for finding in findings] == [("warning", "executor_validator")]
 
 
+def test_each_dialect_is_told_what_it_lacks_and_what_it_does_not_read(inventory):
+    def doubts():
+        return [(finding.severity, finding.line, finding.message) for finding in check_inventory(inventory)[1]]
+
+    lium = FLEET.replace("shared_port: 9000", "shared_port: 9000\n    celium_dialect: lium")
+    inventory.write_text(lium)
+    assert doubts() == [
+        ("warning", 17, "gpu-1 has no executor_price, so it will not be registered and earns nothing"),
+        ("warning", 20, "executor_validator means nothing in dialect lium"),
+    ]
+    inventory.write_text(lium.replace(f"executor_validator: {HOTKEY}", "executor_price: 1.5"))
+    assert doubts() == []
+    inventory.write_text(FLEET.replace("miner_wallet_name", "miner_central_mode: true\n          miner_wallet_name"))
+    assert doubts() == [("warning", 12, "miner_central_mode means nothing in dialect celium")]
+
+
 def run(*arguments):
     return subprocess.run(["celium-ops", *arguments], capture_output=True, text=True, check=False)
 

@@ -1,0 +1,110 @@
+"""Dialect lium on the lab's hosts: a fleet of celium moves over, in one story; its hosts are virgin again after it."""
+
+from __future__ import annotations
+
+import pytest
+from fleet import wait_for
+from ruamel.yaml import YAML
+
+DEFAULT_VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+OTHER_VALIDATOR = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+
+
+@pytest.fixture(scope="module")
+def lium(deployed):
+    """Give the fleet with an inventory that says lium, before any deploy of it; what stands is celium."""
+    before = deployed.lab.inventory.read_bytes()
+    yaml = YAML()
+    content = yaml.load(deployed.lab.inventory)
+    content["all"]["vars"]["celium_dialect"] = "lium"
+    for host in content["all"]["children"]["executors"]["hosts"].values():
+        host.pop("executor_validator", None)
+    yaml.dump(content, deployed.lab.inventory)
+    yield deployed
+    deployed.lab.inventory.write_bytes(before)
+    # An older miner cannot go back to its tables.
+    for host in deployed.names:
+        deployed.reset(host)
+
+
+def environment(fleet, host, role):
+    text = fleet.on(host, f"cat /opt/celium/{role}/.env")
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def rows(fleet):
+    """Return uuid, validator and price by address."""
+    found = fleet.sql("select address, uuid, validator, price_per_gpu from executor").splitlines()
+    return {address: rest for address, *rest in (row.split("|") for row in found)}
+
+
+def address(fleet, host):
+    return next(one["address"] for one in fleet.lab.status()["hosts"] if one["name"] == host)
+
+
+def test_a_fleet_of_celium_moves_over_and_keeps_its_rows(lium):
+    before = lium.sql("select uuid from executor order by address").splitlines()
+    lint = lium.run_json("inventory", "lint")
+    assert (lint["rc"], lint["findings"]) == (0, []), "the lab's inventory is correct in lium as well"
+    answer = lium.deploy()
+    assert (answer["rc"], answer["ok"]) == (0, True), answer
+    assert lium.sql("select uuid from executor order by address").splitlines() == before
+    assert {price for _, _, price in rows(lium).values()} == {"0.5"}, "the price is the miner's to know now"
+    assert lium.sql("select version_num from alembic_version") == "33be5b1944a8"
+    status = lium.status()
+    assert (status["rc"], status["ok"]) == (0, True), status
+    said = lium.on("executor-1", "docker logs executor-executor-1 2>&1; docker logs executor-monitor-1 2>&1")
+    assert "stand-in for the lium executor" in said
+    assert "stand-in for the lium monitor" in said
+    assert "stand-in for the lium miner" in lium.on("miner-1", "docker logs miner-miner-1 2>&1")
+
+
+def test_a_second_deploy_changes_and_restarts_nothing(lium):
+    before = lium.started()
+    answer = lium.deploy()
+    assert (answer["rc"], [host["changed"] for host in answer["hosts"]]) == (0, [0] * len(lium.names)), answer
+    assert lium.started() == before
+
+
+def test_a_new_executor_is_registered_with_its_price_for_the_one_validator(lium):
+    lium.sql("truncate executor")
+    with lium.variables("executor-1", executor_price=0.7):
+        answer = lium.deploy("--limit", "executor-1")
+        assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True), answer
+    uuid, *row = rows(lium)[address(lium, "executor-1")]
+    assert row == [DEFAULT_VALIDATOR, "0.7"]
+    assert lium.on("executor-1", "docker exec executor-executor-1 cat /root/.ssh/authorized_keys") == ""
+    # Back to the inventory's price: a change, not a new row.
+    problems = lium.status()["by_name"]["executor-1"]["problems"]
+    assert problems == ["registered for 0.7, the inventory says 0.5"]
+    assert lium.deploy("--limit", "executors")["ok"]
+    assert rows(lium)[address(lium, "executor-1")] == [uuid, DEFAULT_VALIDATOR, "0.5"]
+    assert lium.status()["ok"]
+
+
+def test_the_environments_differ_as_the_contract_says(lium):
+    executor = environment(lium, "executor-1", "executor")
+    assert "RENTING_PRICE" not in executor
+    assert not {"DEFAULT_MINER_HOTKEY", "DEFAULT_VALIDATOR_HOTKEY"} & executor.keys(), "upstream's defaults are its own"
+    before = rows(lium)
+    with lium.variables("miner-1", miner_default_validator=OTHER_VALIDATOR, miner_central_mode=False):
+        answer = lium.deploy()
+    assert (answer["rc"], answer["ok"]) == (0, True), answer
+    miner = environment(lium, "miner-1", "miner")
+    assert (miner["DEFAULT_VALIDATOR_HOTKEY"], miner["CENTRAL_MODE"]) == (OTHER_VALIDATOR, "false")
+    after = rows(lium)
+    assert {validator for _, validator, _ in after.values()} == {OTHER_VALIDATOR}, "a miner serves one validator"
+    assert {place: uuid for place, (uuid, *_) in after.items()} == {place: uuid for place, (uuid, *_) in before.items()}
+
+
+def test_an_executor_that_the_miner_cannot_log_in_to_is_not_registered_and_the_error_says_why(lium):
+    lium.sql("truncate executor")
+    lium.on("executor-1", "docker exec executor-executor-1 sh -c 'kill $(cat /run/sshd.pid)'")
+    answer = lium.deploy("--limit", "executor-1")
+    assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (1, False), answer
+    assert "executor-1" in answer["by_name"]["miner-1"]["error"]
+    assert "executor_ssh_port" in answer["by_name"]["miner-1"]["error"]
+    lium.on("executor-1", "docker restart executor-executor-1")
+    wait_for(lambda: not lium.status()["by_name"]["executor-1"]["problems"][1:])
+    assert lium.deploy()["ok"]
+    assert lium.status()["ok"]
