@@ -48,6 +48,16 @@ FAULTS = (
         "wait until it has ended and deploy again; unattended-upgrades is a common one",
     ),
     _fault(
+        r"the signing key|the repository \S+ \S+ cannot be used|does not go with the others of the host",
+        "a package repository cannot be used",
+        "check nvidia_docker_repository, its key and fingerprint, and from the host that it is reached",
+    ),
+    _fault(
+        r"could not select device driver|nvidia-container-cli|nvidia-smi: not found",
+        "Docker cannot give GPUs to a container",
+        "install the NVIDIA driver: `nvidia-smi` on the host must list the cards",
+    ),
+    _fault(
         r"manifest unknown|manifest for \S+ not found|pull access denied|failed to resolve reference .*not found",
         "the registry has no such image",
         "correct the image or its digest in the inventory, or push it to the registry",

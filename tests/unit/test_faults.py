@@ -18,6 +18,11 @@ SEEN = [
         "another program holds apt's lock",
     ),
     (
+        "the repository http://192.0.2.3/docker noble cannot be used: Connection refused; nothing was changed",
+        "a package repository cannot be used",
+    ),
+    ('could not select device driver "nvidia" with capabilities: [[gpu]]', "Docker cannot give GPUs to a container"),
+    (
         'failed to resolve reference "192.0.2.9:5000/library/postgres@sha256:00": 192.0.2.9:5000/library/postgres: not'
         " found",
         "the registry has no such image",
