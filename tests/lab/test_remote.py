@@ -41,7 +41,6 @@ def ours(lab, *arguments, inventory=None, **environment):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
