@@ -13,7 +13,9 @@ from celium_ops.remote.lock import locked_host
 
 @contextmanager
 def fleet_locked(fleet: Fleet, state: Path, what: str, warn: Callable[[str], None]) -> Iterator[None]:
-    """Hold both locks of a fleet, ``state`` being its state folder here; ``warn`` hears when only this one is held.
+    """Hold both locks of a fleet, ``state`` being its state folder here.
+
+    ``warn`` hears when its first miner cannot be locked. A fleet without one has no host that all controllers share.
 
     Raises:
         GuardError: somebody else holds one of them; the message says who, since when, and from where.
@@ -21,7 +23,6 @@ def fleet_locked(fleet: Fleet, state: Path, what: str, warn: Callable[[str], Non
     with locked(state, what) as holder:
         miners = fleet.of_role("miner")
         if not miners:
-            warn("the fleet has no miner to lock: a deploy from another machine would go unnoticed")
             yield
             return
         with locked_host(miners[0], holder, warn):
