@@ -166,7 +166,7 @@ class _HostChecker:
         else:
             yield from self._value(name, variable, located)
             dialect = self.values.get("celium_dialect", variable.dialects[0])
-            if located.file and dialect not in variable.dialects:
+            if dialect not in variable.dialects and located.value != variable.default:
                 message = f"{name} means nothing in dialect {dialect}"
                 yield self._at(name, message, expected="the line left out", severity="warning")
 

@@ -80,6 +80,11 @@ FAULTS = (
         "deploy with the miner (its stack is started then), or look at the log of its database",
     ),
     _fault(
+        r"failed to send ssh key",
+        "the miner does not reach an executor",
+        "executor_address with executor_external_port must answer the miner's host",
+    ),
+    _fault(
         r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully",
         "a container does not get healthy",
         "its last lines say why; celium_start_timeout is how long it may take",

@@ -264,7 +264,7 @@ def test_each_dialect_is_told_what_it_lacks_and_what_it_does_not_read(inventory)
     inventory.write_text(lium.replace(f"executor_validator: {HOTKEY}", "executor_price: 1.5"))
     assert doubts() == []
     inventory.write_text(FLEET.replace("miner_wallet_name", "miner_central_mode: true\n          miner_wallet_name"))
-    assert doubts() == [("warning", 12, "miner_central_mode means nothing in dialect celium")]
+    assert doubts() == [("warning", 9, "miner_central_mode means nothing in dialect celium")]
 
 
 def run(*arguments):

@@ -33,6 +33,11 @@ SEEN = [
     ),
     ("failed to bind host port 0.0.0.0:8001/tcp: address already in use", "a port is taken on the host"),
     ("the database of the miner does not answer: container is not running", "the miner's database does not answer"),
+    (
+        "executor-1: it is not in the registry; upstream said: <urlopen error [Errno 111] Connection refused>;"
+        " Failed to send SSH key",
+        "the miner does not reach an executor",
+    ),
     ("container executor-executor-1 is unhealthy", "a container does not get healthy"),
     ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "the host does not answer"),
 ]
