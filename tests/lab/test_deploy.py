@@ -213,7 +213,7 @@ def test_a_changed_host_key_is_refused(fleet):
         assert (status["rc"], status["by_name"]["executor-1"]["reachable"]) == (1, False)
         assert "host key" in " ".join(status["by_name"]["executor-1"]["problems"]).lower()
     finally:
-        restore = f"cat > /etc/ssh/ssh_host_ed25519_key <<'END'\n{key}END\n"
+        restore = f"cat > /etc/ssh/ssh_host_ed25519_key <<'END'\n{key}\nEND\n"
         fleet.on(
             "executor-1",
             restore
