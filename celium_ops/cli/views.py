@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from celium_ops.workflows.status import HostStatus
     from celium_ops.workflows.trust import HostTrust
 
+WIDE = 240
+"""Columns of an answer that no terminal limits."""
+
 STYLES = {
     "ok": "[green]✓[/]",
     "failed": "[red]✗[/]",
@@ -30,10 +33,10 @@ STYLES = {
 
 
 def out() -> Console:
-    """Return the console for answers (stdout)."""
+    """Return the console for answers (stdout); in a pipe or a file nothing is cut off, whatever its width."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def err() -> Console:
@@ -163,7 +166,7 @@ def show_runs(runs: list[Run]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in ("run", "state", "what", "who", "began"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "run")
     for run in runs:
         what = " ".join([run.command, *(f"{key}={value}" for key, value in run.inputs.items() if value)])
         table.add_row(run.id, f"[{RUN_STATES[run.state]}]{run.state}[/]", what, run.user, run.began[:19])
