@@ -18,7 +18,12 @@ class Fleet:
 
     def __init__(self, lab: Any) -> None:
         self.lab = lab
-        self.names = [host["name"] for host in self.status()["hosts"]]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the hosts of the inventory as it is now."""
+        groups = YAML(typ="safe").load(self.lab.inventory)["all"]["children"].values()
+        return [host for group in groups for host in group["hosts"]]
 
     def run(self, *arguments: str) -> Any:
         """Run ``celium-ops`` on the lab's inventory."""
