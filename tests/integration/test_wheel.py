@@ -53,4 +53,4 @@ def test_it_works_in_an_empty_environment_from_an_empty_folder(wheel, tmp_path):
         cwd=empty,
         environment=bare,
     )
-    assert "Docker engine and compose plugin" in tasks.stdout, tasks.stderr
+    assert "Docker engine, compose plugin and NVIDIA container toolkit" in tasks.stdout, tasks.stderr

@@ -1,0 +1,1 @@
+"""Which executor should serve which validator: pure maths, no I/O."""
