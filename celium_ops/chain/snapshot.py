@@ -1,4 +1,4 @@
-"""One reading of a subnet as plain data: the adapter returns it, `chain snapshot` writes it, the lab's node loads it."""
+"""One reading of a subnet as plain data: the adapter gives it, `chain snapshot` writes it, the lab's node loads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from celium_ops.base.errors import UsageError
 from celium_ops.base.files import write_atomic
-
 
 # Amounts are exact: whole rao, 10^9 of them are one TAO or one alpha.
 Rao = Annotated[int, Field(ge=0, lt=2**64)]
