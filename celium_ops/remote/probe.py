@@ -41,12 +41,14 @@ class Container:
 class Sight:
     """What one host showed. What could not be read is null; ``errors`` say why.
 
-    ``environments`` are the SHA-256 digests of the stack's environment files, by file name.
+    ``environments`` are the SHA-256 digests of the stack's environment files, by file name; ``rentals`` the containers
+    on an executor that tenants pay for.
     """
 
     reachable: bool
     environments: dict[str, str] | None = None
     containers: tuple[Container, ...] | None = None
+    rentals: tuple[str, ...] | None = None
     registry: list[dict[str, Any]] | None = None
     errors: tuple[str, ...] = field(default=())
 
@@ -77,6 +79,7 @@ def _sight(output: str | None, error: str | None) -> Sight:
         reachable=True,
         environments=None if files is None else {name: file["sha256"] for name, file in files.items()},
         containers=None if containers is None else tuple(Container(**container) for container in containers),
+        rentals=None if seen["rentals"] is None else tuple(seen["rentals"]),
         registry=seen["registry"],
         errors=tuple(seen["errors"]),
     )

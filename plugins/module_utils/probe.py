@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What runs on a host, asked in one go: our containers and, on a miner, its registry.
+"""What runs on a host, asked in one go: our containers, the rentals of an executor, the registry of a miner.
 
 It only reads, and needs nothing but Python 3.8 and its standard library, because it has two users: our Ansible modules
 import it, and the command line feeds its source to ``python3`` on the host, where it prints one JSON object.
@@ -104,6 +104,12 @@ def containers(files):
     return sorted(found, key=lambda container: container["name"])
 
 
+def rentals():
+    """Return the names of the running containers that a tenant pays for; upstream names those so, and only those."""
+    filters = urllib.parse.quote(json.dumps({"name": ["^(container|pod)_"], "status": ["running"]}))
+    return sorted(entry["Names"][0].lstrip("/") for entry in docker("/containers/json?filters=" + filters))
+
+
 def registry(timeout=20):
     """Return the rows of the miner's registry; raises OSError with the reason when they cannot be read."""
     # The shell is the container's own: user and database name are known inside it only.
@@ -126,11 +132,13 @@ def registry(timeout=20):
 
 def probe(role, stack):
     """Return what this host shows; what could not be read is null, with the reason in ``errors``."""
-    seen = {"environments": None, "containers": None, "registry": None, "errors": []}
+    seen = {"environments": None, "containers": None, "rentals": None, "registry": None, "errors": []}
+    of_role = {"executor": [("rentals", rentals)], "miner": [("registry", registry)]}
     parts = [
         ("environments", lambda: environments(stack)),
         ("containers", lambda: containers(seen["environments"] or {})),
-    ] + ([("registry", registry)] if role == "miner" else [])
+        *of_role.get(role, []),
+    ]
     for name, read in parts:
         try:
             seen[name] = read()
