@@ -32,4 +32,4 @@ def test_scenario(deployed, scenario):
         command, cwd=scenario.parents[2], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "actions=5  successful=5" in done.stdout, "each step of the sequence has run"
+    assert "actions=5  successful=5" in done.stderr, "each step of the sequence has run"
