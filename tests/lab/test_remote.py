@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import pytest
+from fleet import wait_for
 from ruamel.yaml import YAML
 
 from celium_ops.base.errors import CeliumError
 
 HOST = "executor-1"
-
 
 pytestmark = pytest.mark.usefixtures("deployed")
 
@@ -52,13 +52,6 @@ def start(lab, *arguments, inventory=None, **environment):
     return subprocess.Popen(
         command, env=lab.env | environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
     )
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
 
 
 def runs(lab, pattern, host=HOST):
