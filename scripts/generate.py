@@ -22,6 +22,8 @@ HEADER = "# Generated from meta/contract.yml by `make generate`: change it there
 ANSIBLE_TYPES = {
     "registry": "str",
     "port": "int",
+    "percent": "int",
+    "hotkeys": "list",
     "port_range": "str",
     "port_mappings": "list",
     "name": "str",
@@ -32,6 +34,8 @@ ANSIBLE_TYPES = {
 JSON_TYPES = {
     "int": "integer",
     "port": "integer",
+    "percent": "integer",
+    "hotkeys": "array",
     "float": "number",
     "bool": "boolean",
     "list": "array",
@@ -157,6 +161,8 @@ def property_of(variable: Variable) -> dict[str, Any]:
     """Return the schema of one variable; a Jinja expression may stand for any value."""
     kind = JSON_TYPES.get(variable.type)
     found: dict[str, Any] = {"type": kind} if kind else {"type": ["string", "integer", "number", "array"]}
+    if variable.type == "percent":
+        found |= {"minimum": 0, "maximum": 100}
     if variable.type == "port":
         found |= {"minimum": 1, "maximum": 65535}
     if variable.choices:

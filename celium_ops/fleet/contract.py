@@ -28,6 +28,8 @@ Kind = Literal[
     "port_range",
     "port_mappings",
     "ss58",
+    "hotkeys",
+    "percent",
     "image",
     "registry",
     "host",

@@ -107,6 +107,22 @@ def _ss58(value: Any) -> str:
     return str(value)
 
 
+def _hotkeys(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise WrongValueError("a list of ss58 addresses")
+    return [_ss58(hotkey) for hotkey in value]
+
+
+def _percent(value: Any) -> int:
+    try:
+        percent = _integer(value)
+    except WrongValueError:
+        percent = -1
+    if not 0 <= percent <= 100:
+        raise WrongValueError("a share in percent, 0 to 100")
+    return percent
+
+
 def _image(value: Any) -> str:
     if not isinstance(value, str) or not IMAGE.match(value):
         raise WrongValueError("an image, as registry/name@sha256:digest")
@@ -166,6 +182,8 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "port_range": _port_range,
     "port_mappings": _port_mappings,
     "ss58": _ss58,
+    "hotkeys": _hotkeys,
+    "percent": _percent,
     "image": _image,
     "registry": _registry,
     "list": _is(list, "a list"),

@@ -20,10 +20,19 @@ GOOD = [
     ("port_mappings", [[20000, 30000]], [[20000, 30000]]),
     ("image", "127.0.0.1:5000/a/b@sha256:" + "0" * 64, "127.0.0.1:5000/a/b@sha256:" + "0" * 64),
     ("float", "2.5", 2.5),
+    ("percent", "50", 50),
+    ("percent", 100, 100),
+    ("hotkeys", [HOTKEY], [HOTKEY]),
+    ("hotkeys", [], []),
     ("bool", False, False),
 ]
 
 BAD = [
+    ("percent", 101),
+    ("percent", -1),
+    ("percent", 0.5),
+    ("hotkeys", HOTKEY),
+    ("hotkeys", [HOTKEY[:-1]]),
     ("port", 0),
     ("port", 65536),
     ("port", True),
