@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ create table if not exists run (
 create table if not exists host (
     run text not null references run (id), name text not null, result text not null, changed integer not null,
     seconds real not null, error text, primary key (run, name));
+create table if not exists detail (run text primary key references run (id), content text not null);
 """
 
 
@@ -80,11 +81,27 @@ class Journal:
             database.executemany("insert into host values (?, ?, ?, ?, ?, ?)", rows)
             database.execute("update run set ended = ?, state = ? where id = ?", (_now(), state, run))
 
+    def detail(self, run: str, content: dict[str, Any]) -> None:
+        """Keep what a run is about, beyond its inputs and hosts: one document, which a later one replaces."""
+        with self._open() as database:
+            database.execute("insert or replace into detail values (?, ?)", (run, json.dumps(content)))
+
+    def details(self, command: str, limit: int) -> Iterable[tuple[Run, dict[str, Any]]]:
+        """Return the newest runs of a command that kept a document, newest first, with it."""
+        query = (
+            "select run.*, detail.content from run join detail on detail.run = run.id where command = ?"
+            " order by began desc, run.rowid desc limit ?"
+        )
+        with self._open() as database:
+            rows = [dict(row) for row in database.execute(query, (command, limit))]
+        contents = [json.loads(row.pop("content")) for row in rows]
+        return zip(map(_run, rows), contents, strict=True)
+
     def list(self, limit: int) -> list[Run]:
         """Return the newest runs, newest first, without their hosts."""
         with self._open() as database:
             rows = database.execute("select * from run order by began desc, rowid desc limit ?", (limit,)).fetchall()
-        return [_run(row) for row in rows]
+        return [_run(dict(row)) for row in rows]
 
     def show(self, run: str) -> Run | None:
         """Return one run with its hosts; null when there is none of this id."""
@@ -94,7 +111,7 @@ class Journal:
                 return None
             query = "select name, result, changed, seconds, error from host where run = ? order by rowid"
             hosts = [HostEntry(**host) for host in database.execute(query, (run,))]
-        return _run(row, hosts)
+        return _run(dict(row), hosts)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -112,8 +129,8 @@ class Journal:
             ) from error
 
 
-def _run(row: sqlite3.Row, hosts: Iterable[HostEntry] = ()) -> Run:
-    values = {**dict(row), "inputs": json.loads(row["inputs"]), "hosts": [*hosts]}
+def _run(row: Mapping[str, Any], hosts: Iterable[HostEntry] = ()) -> Run:
+    values = {**row, "inputs": json.loads(row["inputs"]), "hosts": [*hosts]}
     if values["state"] == "running" and not Path(f"/proc/{values['process']}").exists():
         values["state"] = "died"
     return Run(**values)

@@ -102,3 +102,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "fleet.yml").touch()
     with pytest.raises(CeliumError, match="cannot keep the state"):
         fleet_dir(tmp_path / "fleet.yml")
+
+
+def test_what_a_run_was_about_is_kept_with_it(tmp_path):
+    journal = Journal(tmp_path)
+    runs = [journal.begin(command, {}) for command in ("assign apply", "deploy", "assign apply", "assign apply")]
+    for run in runs[:3]:
+        journal.detail(run, {"block": 1})
+        journal.detail(run, {"block": 2, "of": run})
+    kept = list(journal.details("assign apply", 10))
+    assert [(run.id, content) for run, content in kept] == [
+        (run, {"block": 2, "of": run}) for run in (runs[2], runs[0])
+    ]
+    assert [run.id for run, _ in journal.details("assign apply", 1)] == [runs[2]]
