@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -83,6 +84,9 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
                 function(settings, **values)
             except CeliumError as error:
                 _show_and_exit(error, settings)
+            except (OSError, subprocess.SubprocessError) as error:
+                # Of the machine that we run on: a full disk, a program that is missing.
+                _show_and_exit(CeliumError(f"this machine: {error}", remedy="-v shows where", code="machine"), settings)
             except KeyboardInterrupt:
                 typer.echo("Interrupted. The same command finishes the job.", err=True)
                 raise typer.Exit(Exit.INTERRUPTED) from None
@@ -109,7 +113,11 @@ def confirm(settings: Settings, question: str, otherwise: str) -> None:
         raise UsageError(
             f"{otherwise}: there is no terminal to ask ({question})", remedy="answer with --yes", code="not-confirmed"
         )
-    if not typer.confirm(question, err=True):
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # ctrl-c and ctrl-d
+        raise KeyboardInterrupt from None
+    if not agreed:
         raise UsageError(otherwise, code="not-confirmed")
 
 

@@ -29,6 +29,7 @@ STYLES = {
     "failed": "[red]✗[/]",
     "unreachable": "[red]?[/]",
     "skipped": "[yellow]-[/]",
+    "interrupted": "[yellow]-[/]",
 }
 
 

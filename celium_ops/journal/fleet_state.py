@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.base.paths import state_dir
 
 ID_FILE = ".celium-fleet-id"
+
+
+def id_file(inventory: Path) -> Path:
+    """Return the file that holds the id of an inventory's fleet: every inventory of a folder has its own."""
+    return inventory / ID_FILE if inventory.is_dir() else inventory.absolute().parent / f".{inventory.name}{ID_FILE}"
 
 
 def fleet_dir(inventory: Path) -> Path:
@@ -21,9 +29,8 @@ def fleet_dir(inventory: Path) -> Path:
     Raises:
         CeliumError: the id or the folder cannot be written.
     """
-    folder = inventory if inventory.is_dir() else inventory.absolute().parent
     try:
-        path = state_dir() / _fleet_id(folder / ID_FILE)
+        path = state_dir() / _fleet_id(id_file(inventory))
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CeliumError(
@@ -36,12 +43,14 @@ def fleet_dir(inventory: Path) -> Path:
 
 
 def _fleet_id(file: Path) -> str:
-    try:
-        # Exclusive creation: of two first runs at the same time, one writes and the other reads.
-        with file.open("x") as stream:
+    if not file.exists():
+        # A link to a file that is complete: of two first runs at the same time one wins, and a crash leaves no half.
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name) as stream:
             stream.write(f"{uuid.uuid4()}\n")
-    except FileExistsError:
-        pass
+            stream.flush()
+            with suppress(FileExistsError):
+                os.link(stream.name, file)
+                file.chmod(0o644)
     found = file.read_text().strip()
     if not re.fullmatch(r"[0-9a-f-]{36}", found):
         raise CeliumError(f"{file} holds no fleet id", remedy="remove the file; a new id is made", file=str(file))

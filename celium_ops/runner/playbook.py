@@ -25,6 +25,7 @@ from celium_ops.base.paths import collections_path
 from celium_ops.runner.recap import Event, HostRecap, Recap
 
 MAX_FORKS = 25
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 15.0
 """Seconds Ansible gets to end after ctrl-c."""
 OnHost = Callable[[HostRecap], None]
@@ -77,8 +78,11 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
         )
         if interruption.began:
             raise KeyboardInterrupt
-        if not recap.hosts and runner.rc:
-            raise CeliumError(_last_words(recap, runner.stdout.read()), remedy="celium-ops inventory lint may say more")
+        if runner.rc and not recap.hosts:
+            words = f"Ansible ended before it reached a host: {_last_words(recap, runner.stdout.read())}"
+            raise CeliumError(words, remedy="celium-ops inventory lint may say more")
+        if runner.rc and not recap.closed:
+            recap.give_up(f"Ansible ended early (exit {runner.rc}): {_last_words(recap, runner.stdout.read())}")
     return recap
 
 
@@ -92,8 +96,12 @@ def environment() -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_SSH_RETRIES": "2",
         "ANSIBLE_TIMEOUT": "15",
+        # A host that dies in the middle of a task is noticed after a minute, not when TCP gives up.
+        "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=15 -o ServerAliveCountMax=4",
     }
     settings = {name: value for name, value in settings.items() if name not in os.environ}
+    # Nobody sees a question of Ansible's, which would wait for ever: without a password it fails and says so.
+    settings |= dict.fromkeys(("ANSIBLE_ASK_PASS", "ANSIBLE_BECOME_ASK_PASS", "ANSIBLE_ASK_VAULT_PASS"), "False")
     settings["ANSIBLE_COLLECTIONS_PATH"] = collections_path()
     # Ansible is installed beside us, and perhaps not on the PATH of whoever called us by our full name.
     settings["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -116,7 +124,7 @@ def _arguments(playbook: Playbook, folder: Path) -> str:
 def _last_words(recap: Recap, output: str) -> str:
     lines = recap.messages or [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line] or lines
-    return f"Ansible ended before it reached a host: {errors[-1] if errors else 'it said nothing'}"
+    return errors[-1] if errors else "it said nothing"
 
 
 @contextmanager
@@ -165,7 +173,8 @@ def _interruptible() -> Iterator[_Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+    before = {number: signal.signal(number, interruption.note) for number in numbers}
     try:
         yield interruption
     finally:

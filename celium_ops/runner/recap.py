@@ -37,13 +37,15 @@ class HostRecap:
 class Recap:
     """All hosts of one run.
 
-    ``outputs`` keeps the results of modules that a workflow reads, by module and host. Fleet failure is worked out
-    here from the events: Ansible's own notion of it has open bugs with unreachable hosts.
+    ``outputs`` keeps the results of modules that a workflow reads, by module and host. ``closed`` tells that Ansible
+    came to its end and counted. Fleet failure is worked out here from the events: Ansible's own notion of it has open
+    bugs with unreachable hosts.
     """
 
     hosts: dict[str, HostRecap] = field(default_factory=dict)
     outputs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    closed: bool = False
     wanted: frozenset[str] = frozenset({"celium.ops.miner_registry"})
 
     def feed(self, event: Event) -> HostRecap | None:
@@ -54,6 +56,7 @@ class Recap:
             return None
         if kind == "playbook_on_stats":
             self._close(data)
+            self.closed = True
             return None
         if not kind.startswith("runner_on_") or "host" not in data:
             return None
@@ -82,6 +85,12 @@ class Recap:
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
             # A rescue may still save the host: the statistics at the end decide, this only keeps the reason.
             host.error = f"{host.task}: {_reason(result)}"
+
+    def give_up(self, reason: str) -> None:
+        """Note that Ansible itself died: whoever had not failed by then was not finished."""
+        for host in self.hosts.values():
+            if host.result is None:
+                host.result, host.error = "failed", host.error or reason
 
     def _close(self, statistics: dict[str, dict[str, int]]) -> None:
         for name, host in self.hosts.items():

@@ -15,7 +15,7 @@ from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
 from celium_ops.remote.ssh import why
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
-from celium_ops.runner.recap import Recap
+from celium_ops.runner.recap import HostRecap, Recap
 from celium_ops.workflows.faults import recognise
 from celium_ops.workflows.lock import fleet_locked
 
@@ -106,11 +106,17 @@ def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
 
 def _journaled(journal: Journal, wish: Wish, selected: list[Host], on_host: OnHost) -> Deployment:
     inputs = {"inventory": str(wish.inventory), "limit": wish.limit, "check": wish.check}
-    run = journal.begin("deploy", inputs)
+    run, seen = journal.begin("deploy", inputs), dict[str, HostRecap]()
+
+    def note(host: HostRecap) -> None:
+        seen[host.name] = host
+        on_host(host)
+
     try:
-        deployment = Deployment(run, _play(wish, selected, on_host))
+        deployment = Deployment(run, _play(wish, selected, note))
     except BaseException as error:
-        journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        begun = (HostEntry(host.name, "interrupted", host.changed, host.seconds, host.task) for host in seen.values())
+        journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", begun)
         raise
     entries = (HostEntry(host.name, host.result, host.changed, host.seconds, host.error) for host in deployment.hosts)
     journal.finish(run, "ok" if deployment.ok else "failed", entries)

@@ -85,19 +85,32 @@ FAULTS = (
         "executor_address with executor_external_port must answer the miner's host",
     ),
     _fault(
-        r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully",
+        r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully|exited \(\d+\)",
         "a container does not get healthy",
         "its last lines say why; celium_start_timeout is how long it may take",
     ),
     _fault(
         r"connection refused|timed out|no route to host|could not resolve hostname|connection closed|connection reset"
-        r"|no answer in",
+        r"|no answer in|server \S+ not responding",
         "the host does not answer",
         "check that it runs, and ansible_host and ansible_port",
+    ),
+)
+
+SAID_LAST = "said last:"
+"""After these words an error quotes the log of a container, as the roles write it."""
+# What a container says of itself may be about anything, also about others: of its words only these count.
+LAST_WORDS = (
+    _fault(
+        r"password authentication failed for user",
+        "the database has another password",
+        "a database keeps the password it was made with: put that one into the inventory or the folder of secrets",
     ),
 )
 
 
 def recognise(message: str) -> Fault | None:
     """Return the known fault that a program's message is about; null for an unknown one."""
-    return next((fault for fault in FAULTS if fault.pattern.search(message)), None)
+    message, _, quoted = message.partition(SAID_LAST)
+    found = (fault for fault in LAST_WORDS if fault.pattern.search(quoted))
+    return next(found, None) or next((fault for fault in FAULTS if fault.pattern.search(message)), None)

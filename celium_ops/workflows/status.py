@@ -82,7 +82,7 @@ def judge(
     """
     problems = [*sight.errors]
     if sight.reachable and sight.containers is not None:
-        problems += _container_problems(host, sight.containers)
+        problems += container_problems(host, sight.containers)
     registered, validator = None, None
     if host.role == "executor" and host.miner in registries:
         row = registries[host.miner].get(host.endpoint)
@@ -109,7 +109,8 @@ def _env_up_to_date(sight: Sight, environment: dict[str, str]) -> bool | None:
     return sight.environments == wanted and not any(container.outdated for container in sight.containers)
 
 
-def _container_problems(host: Host, containers: tuple[Container, ...]) -> list[str]:
+def container_problems(host: Host, containers: tuple[Container, ...]) -> list[str]:
+    """Return what keeps the stack of a host from being well, one line each; pure."""
     own = {container.service: container for container in containers if container.name.startswith(f"{host.role}-")}
     problems = []
     for service in SERVICES[host.role]:

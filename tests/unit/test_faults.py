@@ -2,7 +2,7 @@
 
 import pytest
 
-from celium_ops.workflows.faults import FAULTS, recognise
+from celium_ops.workflows.faults import FAULTS, LAST_WORDS, recognise
 
 SEEN = [
     ("Gathering Facts: Task failed: Missing sudo password", "sudo is refused"),
@@ -39,7 +39,17 @@ SEEN = [
         "the miner does not reach an executor",
     ),
     ("container executor-executor-1 is unhealthy", "a container does not get healthy"),
+    (
+        "container executor-db-1 exited (1)\nexecutor-db-1 (exited) said last:\n  connect: Connection refused",
+        "a container does not get healthy",
+    ),
+    (
+        "container miner-miner-1 is unhealthy\nminer-miner-1 (running) said last:\n"
+        '  FATAL:  password authentication failed for user "postgres"',
+        "the database has another password",
+    ),
     ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "the host does not answer"),
+    ("Timeout, server 192.0.2.1 not responding.", "the host does not answer"),
 ]
 
 
@@ -51,5 +61,5 @@ def test_a_known_fault_is_recognised(message, cause):
 
 
 def test_every_fault_is_recognised_by_something_seen_and_nothing_else_is_one():
-    assert {recognise(message) for message, _ in SEEN} == set(FAULTS)
+    assert {recognise(message) for message, _ in SEEN} == {*FAULTS, *LAST_WORDS}
     assert recognise("Preflight | No coldkey belongs on a host: it is a coldkey") is None

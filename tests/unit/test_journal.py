@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from celium_ops.base.errors import CeliumError, GuardError
-from celium_ops.journal.fleet_state import ID_FILE, fleet_dir
+from celium_ops.journal.fleet_state import fleet_dir, id_file
 from celium_ops.journal.lock import locked
 from celium_ops.journal.runs import HostEntry, Journal
 
@@ -89,10 +89,11 @@ def test_the_state_follows_the_inventory_and_not_its_path(tmp_path, monkeypatch)
     (before / "fleet.yml").touch()
     found = fleet_dir(before / "fleet.yml")
     assert found.stat().st_mode & 0o777 == 0o700
-    assert fleet_dir(before) == found, "a directory as inventory"
+    assert len({found, fleet_dir(before), fleet_dir(before / "other.yml")}) == 3, "each inventory is a fleet of its own"
+    assert fleet_dir(before) == fleet_dir(before), "a directory as inventory"
     before.rename(after)
     assert fleet_dir(after / "fleet.yml") == found
-    (after / ID_FILE).write_text("../../etc\n")
+    id_file(after / "fleet.yml").write_text("../../etc\n")
     with pytest.raises(CeliumError, match="holds no fleet id"):
         fleet_dir(after / "fleet.yml")
 

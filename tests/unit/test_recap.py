@@ -87,6 +87,18 @@ def test_the_reason_is_the_modules_own(result, expected):
     assert expected in host.error
 
 
+def test_when_ansible_dies_whoever_was_not_finished_has_failed():
+    recap = Recap()
+    recap.feed(event("runner_on_ok", host="gpu-1"))
+    recap.feed(event("runner_on_unreachable", host="gpu-2", res={"msg": "no route"}))
+    assert not recap.closed
+    recap.give_up("Ansible ended early")
+    assert [(host.result, host.error) for host in recap.hosts.values()] == [
+        ("failed", "Ansible ended early"),
+        ("unreachable", "no route"),
+    ]
+
+
 def test_results_of_the_registry_are_kept():
     recap = Recap()
     result = {"executors": [{"name": "gpu-1", "registered": True}]}
