@@ -19,7 +19,7 @@ class Container:
     """A container of one of our stacks.
 
     ``digest`` is the one a registry knows its image by, null for an image that came from none; ``outdated`` tells that
-    its environment file was written after it was made.
+    it was made with another environment file than the one that is there.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Container:
 class Sight:
     """What one host showed. What could not be read is null; ``errors`` say why.
 
-    ``environments`` are the SHA-256 digests of the stack's environment files, by file name; ``rentals`` the containers
+    ``environments`` are the SHA-1 digests of the stack's environment files, by file name; ``rentals`` the containers
     on an executor that tenants pay for.
     """
 
@@ -74,10 +74,10 @@ def _sight(output: str | None, error: str | None) -> Sight:
         seen = json.loads(output)
     except ValueError:
         return Sight(reachable=True, errors=(f"the probe said something else: {output.strip()[:200]}",))
-    containers, files = seen["containers"], seen["environments"]
+    containers = seen["containers"]
     return Sight(
         reachable=True,
-        environments=None if files is None else {name: file["sha256"] for name, file in files.items()},
+        environments=seen["environments"],
         containers=None if containers is None else tuple(Container(**container) for container in containers),
         rentals=None if seen["rentals"] is None else tuple(seen["rentals"]),
         registry=seen["registry"],

@@ -105,7 +105,9 @@ def judge(
 def _env_up_to_date(sight: Sight, environment: dict[str, str]) -> bool | None:
     if sight.environments is None or sight.containers is None:
         return None
-    wanted = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in environment.items()}
+    wanted = {
+        name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in environment.items()
+    }
     return sight.environments == wanted and not any(container.outdated for container in sight.containers)
 
 

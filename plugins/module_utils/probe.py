@@ -7,7 +7,6 @@ import it, and the command line feeds its source to ``python3`` on the host, whe
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import http.client
 import json
@@ -21,6 +20,8 @@ PROJECTS = ("miner", "executor", "validator")
 MINER_DATABASE = "miner-db-1"
 ENVIRONMENTS = {"db": "db.env", "redis": None}
 """The environment file of each service that does not read ``.env``, as the compose templates have it."""
+ENVIRONMENT_LABEL = "org.celium-ops.environment"
+"""The digest of the environment file that a container was made with."""
 # The column of the price is there since 2025-12; a NaN in it becomes a text.
 REGISTRY_SQL = """
 select coalesce(json_agg(json_build_object(
@@ -57,19 +58,11 @@ def docker(path, timeout=10):
 
 
 def environments(stack):
-    """Return the digest and the time of each environment file in the folder of a stack, by file name."""
+    """Return the SHA-1 digest of each environment file in the folder of a stack, by file name."""
     return {
-        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "mtime": path.stat().st_mtime}
+        path.name: hashlib.sha1(path.read_bytes()).hexdigest()  # noqa: S324 - what Ansible calls a checksum
         for path in sorted(pathlib.Path(stack).glob("*.env"))
     }
-
-
-def _older(created, service, files):
-    """Tell whether a container was made before its environment file was written."""
-    file = files.get(ENVIRONMENTS.get(service, ".env"))
-    # Docker gives nanoseconds, of which Python reads none before 3.11; whole seconds do.
-    made = datetime.datetime.strptime(created[:19] + "+0000", "%Y-%m-%dT%H:%M:%S%z").timestamp()
-    return file is not None and int(file["mtime"]) > made
 
 
 def _digest(image, details):
@@ -87,18 +80,19 @@ def containers(files):
     for entry in docker("/containers/json?all=1&filters=" + filters):
         if entry["Labels"]["com.docker.compose.project"] not in PROJECTS:
             continue
+        service = entry["Labels"]["com.docker.compose.service"]
         details = docker("/containers/" + entry["Id"] + "/json")
         state = details["State"]
         found.append(
             {
                 "name": details["Name"].lstrip("/"),
-                "service": entry["Labels"]["com.docker.compose.service"],
+                "service": service,
                 "image": details["Config"]["Image"],
                 "digest": _digest(details["Config"]["Image"], details),
                 "state": state["Status"],
                 "health": state.get("Health", {}).get("Status", "none"),
                 "started_at": state["StartedAt"],
-                "outdated": _older(details["Created"], entry["Labels"]["com.docker.compose.service"], files),
+                "outdated": entry["Labels"].get(ENVIRONMENT_LABEL) != files.get(ENVIRONMENTS.get(service, ".env")),
             }
         )
     return sorted(found, key=lambda container: container["name"])
