@@ -96,8 +96,8 @@ def environment() -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_SSH_RETRIES": "2",
         "ANSIBLE_TIMEOUT": "15",
-        # A host that dies in the middle of a task is noticed after a minute, not when TCP gives up.
-        "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=15 -o ServerAliveCountMax=4",
+        # A host that dies in the middle of a task is noticed after half a minute, not when TCP gives up.
+        "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=10 -o ServerAliveCountMax=3",
     }
     settings = {name: value for name, value in settings.items() if name not in os.environ}
     # Nobody sees a question of Ansible's, which would wait for ever: without a password it fails and says so.

@@ -53,6 +53,11 @@ FAULTS = (
         "check nvidia_docker_repository, its key and fingerprint, and from the host that it is reached",
     ),
     _fault(
+        r"there is a database already",
+        "the password of a database is not known",
+        "give it as executor_db_password, miner_db_password or validator_db_password, best in a vault",
+    ),
+    _fault(
         r"could not select device driver|nvidia-container-cli|nvidia-smi: not found",
         "Docker cannot give GPUs to a container",
         "install the NVIDIA driver: `nvidia-smi` on the host must list the cards",

@@ -32,6 +32,7 @@ class LabUnderTest:
         self.env.pop("CELIUM_OPS_INVENTORY", None)
         self.folder = state / "celium-ops" / "lab" / name
         self.inventory = self.folder / "inventory.yml"
+        self.lock = cache_dir() / "lab" / f"{name}.lock"
 
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run ``celium-ops`` without a terminal."""

@@ -4,6 +4,9 @@ are done, and the next deploy after the cause is gone finishes the job.
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 from fleet import assert_only, broken
 
@@ -56,8 +59,57 @@ def test_a_container_never_gets_healthy(fleet):
 def test_the_database_of_the_miner_is_down_when_executors_are_to_be_registered(fleet):
     fleet.sql("delete from executor where address = (select address from executor order by address limit 1)")
     with broken(fleet, "miner-1", "docker stop miner-db-1", "true"):
-        answer = fleet.deploy("--limit", "executor-1")
+        # With the miner in the limit its stack would be started first.
+        answer = fleet.deploy("--limit", "executors,validators")
         assert_only(answer, "miner-1", "the miner's database does not answer")
         assert answer["by_name"]["executor-1"]["registered"] is False
     answer = fleet.deploy()
     assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True)
+
+
+def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
+    container = fleet.lab.docker_name("executor-2")
+    deploy = fleet.lab.start("-i", str(fleet.lab.inventory), "--json", "deploy")
+    try:
+        assert any("executor-2: nvidia_docker" in line for line in deploy.stderr), "it has begun"
+        subprocess.run(["docker", "pause", container], check=True, capture_output=True)
+        out, _ = deploy.communicate(timeout=240)
+    finally:
+        deploy.kill()
+        subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
+    hosts = {host["name"]: host for host in json.loads(out)["hosts"]}
+    assert (deploy.returncode, hosts["executor-2"]["result"]) == (1, "unreachable")
+    assert "the host does not answer" in hosts["executor-2"]["error"]
+    assert {host["result"] for name, host in hosts.items() if name != "executor-2"} == {"ok"}
+    assert fleet.deploy()["ok"]
+
+
+def test_a_controller_that_lost_its_passwords_learns_them_from_the_hosts(fleet):
+    own = fleet.lab.folder / "secrets" / "executor-1" / "executor_db_password"
+    password, before = own.read_text(), fleet.started()
+    own.unlink()
+    checked = fleet.deploy("--check")
+    assert (checked["rc"], own.exists()) == (3, False), "a check makes no password"
+    answer = fleet.deploy()
+    assert (answer["rc"], own.read_text(), own.stat().st_mode & 0o777) == (0, password, 0o600)
+    assert fleet.started() == before, "no container was made again"
+
+
+def test_a_database_whose_password_nobody_knows_is_left_alone(fleet):
+    own = fleet.lab.folder / "secrets" / "executor-1" / "executor_db_password"
+    password = own.read_text()
+    fleet.reset("executor-1")
+    own.unlink()
+    with broken(fleet, "executor-1", "docker volume create executor_db_data", "docker volume rm executor_db_data"):
+        answer = fleet.deploy()
+        assert_only(answer, "executor-1", "there is a database already (volume executor_db_data)")
+        assert "executor_db_password" in answer["by_name"]["executor-1"]["remedy"]
+        assert not own.exists()
+    assert fleet.deploy()["ok"]
+    assert own.read_text() != password
+
+
+def test_the_password_in_the_inventory_is_not_the_databases(fleet):
+    with fleet.variables("executor-1", executor_db_password="another", celium_start_timeout=20):
+        assert_only(fleet.deploy(), "executor-1", "the database has another password")
+    assert fleet.deploy()["ok"]

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fleet import wait_for
 from ruamel.yaml import YAML
 
 from celium_ops.base.paths import cache_dir
@@ -204,13 +205,11 @@ def test_an_interrupted_up_is_finished_by_the_next(own, after):
 def test_two_commands_at_once_do_not_mix(own):
     docker("rm", "-f", own.docker_name("executor-1"))
     first = own.start("lab", "up")
-    time.sleep(0.8)
+    wait_for(lambda: str(first.pid) in own.lock.read_text())
     second = own.run("lab", "up")
     _, said = first.communicate(timeout=120)
     assert first.returncode == 0, said
-    assert second.returncode in {0, 4}
-    if second.returncode == 4:
-        assert "another command" in second.stderr
+    assert (second.returncode, f"process {first.pid}" in second.stderr) == (4, True)
 
 
 def test_a_broken_inventory_is_an_error_with_its_line(own):

@@ -21,6 +21,10 @@ SEEN = [
         "the repository http://192.0.2.3/docker noble cannot be used: Connection refused; nothing was changed",
         "a package repository cannot be used",
     ),
+    (
+        "there is a database already (volume miner_db_data), and neither this controller nor the host has its password",
+        "the password of a database is not known",
+    ),
     ('could not select device driver "nvidia" with capabilities: [[gpu]]', "Docker cannot give GPUs to a container"),
     (
         'failed to resolve reference "192.0.2.9:5000/library/postgres@sha256:00": 192.0.2.9:5000/library/postgres: not'
