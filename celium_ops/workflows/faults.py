@@ -53,6 +53,11 @@ FAULTS = (
         "check nvidia_docker_repository, its key and fingerprint, and from the host that it is reached",
     ),
     _fault(
+        r"docker did not start with its new",
+        "Docker refuses its configuration",
+        "`systemctl cat docker` on the host shows its options: what stands there must not stand in daemon.json too",
+    ),
+    _fault(
         r"there is a database already",
         "the password of a database is not known",
         "give it as executor_db_password, miner_db_password or validator_db_password, best in a vault",

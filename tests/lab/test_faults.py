@@ -113,3 +113,22 @@ def test_the_password_in_the_inventory_is_not_the_databases(fleet):
     with fleet.variables("executor-1", executor_db_password="another", celium_start_timeout=20):
         assert_only(fleet.deploy(), "executor-1", "the database has another password")
     assert fleet.deploy()["ok"]
+
+
+def test_docker_does_not_start_with_its_new_configuration(fleet):
+    # A valid file, and a valid option of the service; Docker refuses to be told twice.
+    twice = (
+        "printf '[Service]\\nExecStart=\\nExecStart=%s\\n' '/usr/bin/dockerd -H fd:// --live-restore' > {0}/twice.conf"
+    )
+    drop_in = "/etc/systemd/system/docker.service.d"
+    reload = "systemctl daemon-reload; systemctl restart docker"
+    old = "mkdir -p {0}; echo '{{}}' > /etc/docker/daemon.json; " + twice + "; " + reload
+    with broken(fleet, "executor-1", old.format(drop_in), f"rm {drop_in}/twice.conf; {reload}"):
+        assert_only(
+            fleet.deploy(), "executor-1", "Docker did not start with its new", "and Docker runs", "live-restore"
+        )
+        assert (
+            fleet.on("executor-1", "cat /etc/docker/daemon.json; docker info -f '{{.LiveRestoreEnabled}}'")
+            == "{}\ntrue"
+        )
+    assert fleet.deploy("--limit", "executor-1")["ok"]

@@ -22,6 +22,10 @@ SEEN = [
         "a package repository cannot be used",
     ),
     (
+        "Docker did not start with its new /etc/docker/daemon.json, so the old one is back and Docker runs; it said: x",
+        "Docker refuses its configuration",
+    ),
+    (
         "there is a database already (volume miner_db_data), and neither this controller nor the host has its password",
         "the password of a database is not known",
     ),
