@@ -151,5 +151,6 @@ def fleet(lab: LabUnderTest) -> Fleet:
 def deployed(fleet: Fleet) -> Fleet:
     """Give the same fleet, deployed: by the tests that ran before, or else now."""
     if not fleet.status()["ok"]:
-        assert fleet.deploy()["ok"]
+        answer = fleet.deploy()
+        assert answer["ok"], answer
     return fleet
