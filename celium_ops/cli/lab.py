@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from celium_ops.base.errors import Exit
+from celium_ops.cli import lab_chain
 from celium_ops.cli.options import Settings, command, confirm
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ app = typer.Typer(
     "CELIUM_LAB names it (default: demo).",
     no_args_is_help=True,
 )
+app.add_typer(lab_chain.app, name="chain")
 
 
 @command(app, "up")
@@ -130,6 +132,7 @@ def _document(found: LabStatus) -> dict[str, object]:
             "images": [{"name": name, "digest": pushed.digest} for name, pushed in found.images.items()],
         },
         "packages": {"address": found.packages, "ok": found.packages_ok},
+        "chain": found.chain,
         "hosts": hosts,
     }
 
@@ -153,4 +156,5 @@ def _show(found: LabStatus) -> None:
     console.print(table)
     console.print(f"registry {found.registry}: {registry}")
     console.print(f"packages {found.packages}: {'[green]ok[/]' if found.packages_ok else '[red]does not answer[/]'}")
+    console.print(lab_chain.line(found.chain))
     console.print(f"inventory {found.inventory or '[red]missing[/]'}")

@@ -37,8 +37,8 @@ all:
     ansible_user: {user}
     ansible_become: true
     ansible_python_interpreter: /usr/bin/python3
-    # Nothing is registered on a chain: the network is a simulated node.
-    celium_network: local
+    # The lab's simulated chain: nothing is registered on a real one.
+    celium_network: {chain}
     # Docker comes from Ubuntu and Debian. A new Ubuntu host may say vendor: stand-ins from the lab's signed repository.
     nvidia_docker_source: distribution
     # Whose software the fleet runs: celium (upstream of 2025-08) or lium (2025-12). A host may have one of its own.
@@ -124,7 +124,9 @@ def updated(text: str | None, facts: Facts, listed: Collection[str], written: Ma
     yaml = _yaml()
     if text is None:
         listed, written = (), {}
-    tree = _load(yaml, text if text is not None else _NEW.format(lab=facts.lab.name, user=USER), file)
+    tree = _load(
+        yaml, text if text is not None else _NEW.format(lab=facts.lab.name, user=USER, chain=facts.lab.chain), file
+    )
     changed = text is None
     if text is None:
         _mapping(tree, ("all", "vars"), file).update(_connection(facts))

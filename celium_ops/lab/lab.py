@@ -6,9 +6,10 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -17,7 +18,11 @@ from typing import Any
 from celium_ops.base.errors import CeliumError, GuardError
 from celium_ops.base.files import write_atomic
 from celium_ops.base.paths import cache_dir
+from celium_ops.chain.snapshot import Snapshot
 from celium_ops.lab import docker, hosts, inventory, layout, machine, memory, network, packages, registry, rootfs, ssh
+from celium_ops.lab.chain import container
+from celium_ops.lab.chain.state import State
+from celium_ops.lab.chain.worlds import default_world
 from celium_ops.lab.layout import DEBIAN, GROUPS, UBUNTU, Files, Host, Lab
 from celium_ops.lab.memory import Memory
 from celium_ops.lab.process import in_parallel
@@ -59,13 +64,15 @@ class LabStatus:
     registry_ok: bool
     packages: str
     packages_ok: bool
+    chain: dict[str, Any]
+    """As ``chain.container.status`` says."""
     images: dict[str, Pushed]
     hosts: list[HostStatus]
 
     @property
     def ok(self) -> bool:
         """Tell whether there is a lab and all of it works."""
-        served = self.registry_ok and self.packages_ok
+        served = self.registry_ok and self.packages_ok and bool(self.chain["ok"])
         return bool(self.hosts) and self.inventory is not None and served and all(h.ok for h in self.hosts)
 
 
@@ -99,7 +106,7 @@ def up(name: str, requested: Mapping[str, int], report: Report) -> Path:
             machine.check_disk()
         network.ensure(lab, containers, fleet)
         hosts_job = partial(_ensure_hosts, facts, known, containers, report)
-        images_job = partial(_ensure_images, lab, files, known, containers, report)
+        images_job = partial(_ensure_images, facts, known, containers, report)
         in_parallel([hosts_job, images_job])
         _write_inventory(_facts(lab, files, fleet, known), known)
     return files.inventory
@@ -139,9 +146,36 @@ def status(name: str) -> LabStatus:
         registry_ok=running and registry.answers(lab.registry),
         packages=lab.packages,
         packages_ok=_state(containers.get(lab.packages_container)) == "running" and packages.answers(lab),
+        chain=container.status(lab, files),
         images=known.pushed,
         hosts=found,
     )
+
+
+def change_chain(name: str, to: Callable[[State, datetime], State]) -> dict[str, Any]:
+    """Make the lab's simulated chain another one, and return how it is then, as ``chain.container.status`` does.
+
+    Raises:
+        CeliumError: the lab is not up, or the chain does not become what it should.
+    """
+    with _exclusive(name):
+        return container.change(*_chain(name), to)
+
+
+def chain_status(name: str) -> dict[str, Any]:
+    """Return how the lab's simulated chain is.
+
+    Raises:
+        CeliumError: the lab is not up.
+    """
+    return container.status(*_chain(name))
+
+
+def _chain(name: str) -> tuple[Lab, Files]:
+    find_inventory(name)
+    files = layout.files(name)
+    known = memory.load(files.memory)
+    return _find(name, known) or Lab(name, layout.subnets(name)[0]), files
 
 
 def find_inventory(lab: str) -> Path:
@@ -252,15 +286,31 @@ def _host_images(suites: set[str], report: Report) -> dict[str, str]:
     return {suite: made[name] for suite, name in use.items()}
 
 
-def _ensure_images(lab: Lab, files: Files, known: Memory, containers: Mapping[str, Any], report: Report) -> None:
-    """Build the neuron images and bring them into the registry."""
+def _ensure_images(facts: inventory.Facts, known: Memory, containers: Mapping[str, Any], report: Report) -> None:
+    """Bring up what the lab serves: packages, the chain, and the neuron images in the registry."""
     from celium_ops.lab import neurons
 
+    lab, files = facts.lab, facts.files
     base = neurons.ensure_base(report)
     packages.ensure_server(lab, containers.get(lab.packages_container), files.packages, base, report)
+    image = neurons.build_chain_image(base, cache_dir() / "lab", report)
+    container.ensure(lab, containers.get(lab.chain_container), files, image, _world(facts), report)
     images = neurons.build_images(base, cache_dir() / "lab", report)
     address = registry.ensure(lab, containers.get(lab.registry_container), base, report)
     known.pushed = registry.push(address, images, known.pushed, report)
+
+
+def _world(facts: inventory.Facts) -> Snapshot:
+    """Return the subnet of the lab's own chain: its miners and validators are registered, with axons as deployed."""
+    from celium_ops.fleet.contract import load_contracts
+
+    port = load_contracts()["miner"].variables["miner_external_port"].default
+    hosts_of = {group: [host for host in facts.hosts if host.group == group] for group in GROUPS}
+    validators = [facts.validator, *(facts.hotkeys[host.name] for host in hosts_of["validators"])]
+    return default_world(
+        {facts.hotkeys[host.name]: f"{host.address}:{port}" for host in hosts_of["miners"]},
+        list(dict.fromkeys(validators)),
+    )
 
 
 def _containers(lab: str) -> dict[str, Any]:

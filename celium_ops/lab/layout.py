@@ -26,6 +26,8 @@ _CHOICES = 8
 _REGISTRY_OFFSET = 2
 _REGISTRY_PORT = 5000
 _PACKAGES_OFFSET = 3
+_CHAIN_OFFSET = 4
+_CHAIN_PORT = 9944
 
 DIALECTS = {"celium": "2025-08", "lium": "2025-12"}
 """Whose interfaces the stand-in neurons have, by dialect: the month of upstream's snapshot, which tags their images."""
@@ -97,6 +99,21 @@ class Lab:
     def packages(self) -> str:
         """Return the URL of the package repositories."""
         return f"http://{self.packages_ip}"
+
+    @property
+    def chain_container(self) -> str:
+        """Return the name of the container that the simulated chain runs in."""
+        return f"celium-lab-{self.name}-chain"
+
+    @property
+    def chain_ip(self) -> str:
+        """Return the fixed address of the simulated chain."""
+        return str(self.subnet[_CHAIN_OFFSET])
+
+    @property
+    def chain(self) -> str:
+        """Return where clients connect to the simulated chain: ``ws://ADDRESS:PORT``."""
+        return f"ws://{self.chain_ip}:{_CHAIN_PORT}"
 
     def hosts(self, counts: Mapping[str, int]) -> list[Host]:
         """Return the hosts, in the order of the groups; a group that is not named has none."""
@@ -171,6 +188,11 @@ class Files:
     def packages(self) -> Path:
         """Return the folder of the package repositories and their key."""
         return self.folder / "packages"
+
+    @property
+    def chain(self) -> Path:
+        """Return the folder of the simulated chain's state."""
+        return self.folder / "chain"
 
     @property
     def memory(self) -> Path:

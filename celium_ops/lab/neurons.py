@@ -52,23 +52,36 @@ ROLES = ("miner", "executor", "validator")
 """The neurons. One code serves all dialects; which one an image has is baked in last, as CELIUM_LAB_DIALECT."""
 
 _CONTEXTS = Path(__file__).parent / "images"
-_REQUIREMENTS = _CONTEXTS / "neuron" / "requirements.txt"
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 _SHOWN_LINES = 8
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One image to make: the build context ``name`` over the local image ``base``."""
+    """One image to make: the build context ``name`` over the local image ``base``.
+
+    ``cache`` is where the Python packages go that the context's ``requirements.txt`` names.
+    """
 
     name: str
     base: str
     dialect: str = "any"
-    wheels: Path | None = None
+    cache: Path | None = None
 
     @property
     def context(self) -> Path:
         return _CONTEXTS / self.name
+
+    @property
+    def requirements(self) -> Path:
+        return self.context / "requirements.txt"
+
+    @property
+    def wheels(self) -> Path | None:
+        """Where the packages of the requirements are."""
+        if self.cache is None:
+            return None
+        return self.cache / "wheels" / hashlib.sha256(self.requirements.read_bytes()).hexdigest()[:12]
 
     @property
     def tag(self) -> str:
@@ -100,23 +113,40 @@ def build_images(base_image: str, cache: Path, report: Report) -> dict[str, str]
     Raises:
         CeliumError: the base image is missing, or a download or a build failed.
     """
-    base = docker.image_id(base_image)
-    if base is None:
-        raise CeliumError(f"there is no local image {base_image}", remedy="run `celium-ops lab up`, which makes it")
-    wheels = cache / "wheels" / hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    base = _id(base_image)
     postgres, redis = _Image("postgres", base), _Image("redis", base)
-    neuron = _Image("neuron", base, wheels=wheels)
+    neuron = _Image("neuron", base, cache=cache)
     programs = [_Image(role, neuron.tag, dialect) for role in ROLES for dialect in DIALECTS]
-    images = (postgres, redis, neuron, *programs)
-    present = _present(image.tag for image in images)
-    for image in images:
-        if image.tag not in present:
-            _build(image, report)
+    _build_missing((postgres, redis, neuron, *programs), report)
     return {
         f"library/postgres:{ANY_DIALECT}": postgres.tag,
         f"daturaai/redis:{ANY_DIALECT}": redis.tag,
         **{f"daturaai/compute-subnet-{image.name}:{DIALECTS[image.dialect]}": image.tag for image in programs},
     }
+
+
+def build_chain_image(base_image: str, cache: Path, report: Report) -> str:
+    """Return the local tag of the image that the simulated chain runs in, made when it is missing.
+
+    The arguments and errors are those of ``build_images``.
+    """
+    image = _Image("chain", _id(base_image), cache=cache)
+    _build_missing((image,), report)
+    return image.tag
+
+
+def _id(base_image: str) -> str:
+    base = docker.image_id(base_image)
+    if base is None:
+        raise CeliumError(f"there is no local image {base_image}", remedy="run `celium-ops lab up`, which makes it")
+    return base
+
+
+def _build_missing(images: tuple[_Image, ...], report: Report) -> None:
+    present = _present(image.tag for image in images)
+    for image in images:
+        if image.tag not in present:
+            _build(image, report)
 
 
 def _present(tags: Iterator[str]) -> set[str]:
@@ -132,7 +162,7 @@ def _files(folder: Path) -> list[Path]:
 def _build(image: _Image, report: Report) -> None:
     """Run the build in a copy of its context that has the wheels beside it."""
     if image.wheels:
-        _download(image.wheels, report)
+        _download(image.wheels, image.requirements, report)
     report(f"building the stand-in image {image.tag}")
     with tempfile.TemporaryDirectory(prefix="celium-lab-") as folder:
         context = Path(folder) / image.name
@@ -158,11 +188,11 @@ def _remove_install_stage() -> None:
         docker.docker("image", "rm", *left.split(), check=False)
 
 
-def _download(target: Path, report: Report) -> None:
+def _download(target: Path, requirements: Path, report: Report) -> None:
     """Fill ``target`` with the wheels of the requirements; it appears whole or not at all."""
     if target.is_dir():
         return
-    report("downloading the Python packages of the stand-in images")
+    report(f"downloading the Python packages of the image {requirements.parent.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     which = ["--no-deps", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
@@ -170,7 +200,7 @@ def _download(target: Path, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
         partial = Path(folder) / target.name
         done = run(
-            [*pip, "download", *which, *platforms, f"--dest={partial}", f"--requirement={_REQUIREMENTS}"], check=False
+            [*pip, "download", *which, *platforms, f"--dest={partial}", f"--requirement={requirements}"], check=False
         )
         if done.returncode:
             raise _explained(done, "downloading Python packages", "check that pip reaches the Python package index")

@@ -48,6 +48,9 @@ MEANINGS = {
 }
 """What each fault does, in one line."""
 
+STATUS_PATH = "/status"
+"""Asked by plain HTTP, this path tells how the chain is, whatever its fault; a dead one does not answer."""
+
 CUTS = frozenset({Fault.DEAD, Fault.RATE_LIMIT})
 """The faults that end the connections there are: who is connected has to come again to meet them."""
 

@@ -30,8 +30,6 @@ from celium_ops.lab.chain.state import State
 _LOG = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.1
 _ANNOUNCED_AT_ONCE = 32
-STATUS_PATH = "/status"
-"""Asked by plain HTTP, this path tells how the chain is, whatever its fault; a dead one does not answer."""
 _HEADS = {"chain_subscribeNewHeads": "chain_newHead", "chain_subscribeFinalizedHeads": "chain_finalizedHead"}
 
 
@@ -134,7 +132,7 @@ class Node:
         }
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.path == STATUS_PATH:
+        if request.path == faults.STATUS_PATH:
             return connection.respond(HTTPStatus.OK, json.dumps(self.status()))
         if self.state.fault is Fault.RATE_LIMIT:
             response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests (simulated)\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from celium_ops.chain.snapshot import Neuron, Snapshot, Subnet
@@ -61,6 +61,19 @@ def default_world(
         subnet=_subnet(),
         neurons=tuple(made),
     )
+
+
+def check(snapshot: Snapshot, report: Callable[[str], None]) -> None:
+    """Make sure that a snapshot can be put on the chain.
+
+    Raises:
+        CeliumError: the metadata cannot be had, or the snapshot holds what the chain's types cannot.
+    """
+    from celium_ops.lab.chain import metadata
+    from celium_ops.lab.chain.codec import Codec
+    from celium_ops.lab.chain.runtime import Runtime
+
+    Runtime(Codec(metadata.load(metadata.ensure(report)))).check(snapshot)
 
 
 def _uids_of_validators(neurons: int) -> dict[int, int]:
