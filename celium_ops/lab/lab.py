@@ -20,7 +20,7 @@ from celium_ops.base.files import write_atomic
 from celium_ops.base.paths import cache_dir
 from celium_ops.chain.snapshot import Snapshot
 from celium_ops.lab import docker, hosts, inventory, layout, machine, memory, network, packages, registry, rootfs, ssh
-from celium_ops.lab.chain import container
+from celium_ops.lab.chain import container as chain
 from celium_ops.lab.chain.state import State
 from celium_ops.lab.chain.worlds import default_world
 from celium_ops.lab.layout import DEBIAN, GROUPS, UBUNTU, Files, Host, Lab
@@ -65,7 +65,7 @@ class LabStatus:
     packages: str
     packages_ok: bool
     chain: dict[str, Any]
-    """As ``chain.container.status`` says."""
+    """As ``lab.chain.container.status`` says."""
     images: dict[str, Pushed]
     hosts: list[HostStatus]
 
@@ -146,20 +146,20 @@ def status(name: str) -> LabStatus:
         registry_ok=running and registry.answers(lab.registry),
         packages=lab.packages,
         packages_ok=_state(containers.get(lab.packages_container)) == "running" and packages.answers(lab),
-        chain=container.status(lab, files),
+        chain=_chain_status(lab, files, containers),
         images=known.pushed,
         hosts=found,
     )
 
 
 def change_chain(name: str, to: Callable[[State, datetime], State]) -> dict[str, Any]:
-    """Make the lab's simulated chain another one, and return how it is then, as ``chain.container.status`` does.
+    """Make the lab's simulated chain another one, and return how it is then, as ``lab.chain.container.status`` does.
 
     Raises:
         CeliumError: the lab is not up, or the chain does not become what it should.
     """
     with _exclusive(name):
-        return container.change(*_chain(name), to)
+        return chain.change(_up(name), layout.files(name), to)
 
 
 def chain_status(name: str) -> dict[str, Any]:
@@ -168,14 +168,18 @@ def chain_status(name: str) -> dict[str, Any]:
     Raises:
         CeliumError: the lab is not up.
     """
-    return container.status(*_chain(name))
+    return _chain_status(_up(name), layout.files(name), _containers(name))
 
 
-def _chain(name: str) -> tuple[Lab, Files]:
+def _chain_status(lab: Lab, files: Files, containers: Mapping[str, Any]) -> dict[str, Any]:
+    running = _state(containers.get(lab.chain_container)) == "running"
+    return chain.status(lab, files, running=running)
+
+
+def _up(name: str) -> Lab:
+    """Return a lab that was brought up."""
     find_inventory(name)
-    files = layout.files(name)
-    known = memory.load(files.memory)
-    return _find(name, known) or Lab(name, layout.subnets(name)[0]), files
+    return _find(name, memory.load(layout.files(name).memory)) or Lab(name, layout.subnets(name)[0])
 
 
 def find_inventory(lab: str) -> Path:
@@ -294,7 +298,7 @@ def _ensure_images(facts: inventory.Facts, known: Memory, containers: Mapping[st
     base = neurons.ensure_base(report)
     packages.ensure_server(lab, containers.get(lab.packages_container), files.packages, base, report)
     image = neurons.build_chain_image(base, cache_dir() / "lab", report)
-    container.ensure(lab, containers.get(lab.chain_container), files, image, _world(facts), report)
+    chain.ensure(lab, containers.get(lab.chain_container), files, image, _world(facts), report)
     images = neurons.build_images(base, cache_dir() / "lab", report)
     address = registry.ensure(lab, containers.get(lab.registry_container), base, report)
     known.pushed = registry.push(address, images, known.pushed, report)

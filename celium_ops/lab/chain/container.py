@@ -102,15 +102,15 @@ def change(lab: Lab, files: Files, to: Callable[[State, datetime], State]) -> di
     changed = to(state.load(files.chain / _STATE), datetime.now(UTC))
     state.save(changed, files.chain / _STATE)
     _wait(lab, changed)
-    return status(lab, files)
+    return status(lab, files, running=True)
 
 
-def status(lab: Lab, files: Files) -> dict[str, Any]:
-    """Return how the chain is.
+def status(lab: Lab, files: Files, *, running: bool) -> dict[str, Any]:
+    """Return how the chain is; ``running`` says whether its container is.
 
     ``ok`` tells whether it does what it was told to, a fault included; ``block`` is None when it does not answer.
     """
-    told = _asked(lab)
+    told = _asked(lab) if running else None
     try:
         fault = state.load(files.chain / _STATE).fault
     except CeliumError:
@@ -119,7 +119,7 @@ def status(lab: Lab, files: Files) -> dict[str, Any]:
     return {
         "address": lab.chain,
         "simulated": True,
-        "ok": (told is not None) != (fault is Fault.DEAD),
+        "ok": running and (told is not None) != (fault is Fault.DEAD),
         "block": block,
         "block_time": told["block_time"] if told else None,
         "neurons": told["neurons"] if told else None,

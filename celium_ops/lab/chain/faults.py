@@ -18,6 +18,7 @@ class Fault(StrEnum):
     POLICY = "policy"
     PRUNED = "pruned"
     DROPPING = "dropping"
+    CLOSING = "closing"
     WRONG_GENESIS = "wrong-genesis"
     NO_SUBNET = "no-subnet"
     EMPTY = "empty"
@@ -38,7 +39,8 @@ MEANINGS = {
     Fault.RATE_LIMIT: f"connections are refused with HTTP 429, retry after {RETRY_AFTER_SECONDS} s",
     Fault.POLICY: f"every request is refused with the error {POLICY_CODE}",
     Fault.PRUNED: "the state of every block that is asked for by its hash has been discarded",
-    Fault.DROPPING: "the connection is closed whenever something is asked",
+    Fault.DROPPING: "the connection breaks whenever something is asked",
+    Fault.CLOSING: "the connection is closed in order instead of an answer: the SDK 11.3.0 then waits forever",
     Fault.WRONG_GENESIS: "another chain: all block hashes differ, the first block's too",
     Fault.NO_SUBNET: "the subnet does not exist",
     Fault.EMPTY: "the subnet has no neurons",

@@ -17,6 +17,7 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from celium_ops.base.errors import CeliumError
@@ -30,6 +31,7 @@ from celium_ops.lab.chain.state import State
 _LOG = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.1
 _ANNOUNCED_AT_ONCE = 32
+_GOODBYES = {Fault.DROPPING: CloseCode.INTERNAL_ERROR, Fault.CLOSING: CloseCode.NORMAL_CLOSURE}
 _HEADS = {"chain_subscribeNewHeads": "chain_newHead", "chain_subscribeFinalizedHeads": "chain_finalizedHead"}
 
 
@@ -98,9 +100,11 @@ class Node:
         self._changed.set()
 
     async def stop(self) -> None:
-        """Close all connections, and the port."""
+        """Break all connections, as a crash does, and close the port."""
         server, self._server = self._server, None
         if server:
+            for connection in server.connections:
+                connection.transport.abort()
             server.close()
             await server.wait_closed()
 
@@ -143,7 +147,8 @@ class Node:
     async def _converse(self, connection: ServerConnection) -> None:
         try:
             async for message in connection:
-                if self.state.fault is Fault.DROPPING:
+                if self.state.fault in _GOODBYES:
+                    await connection.close(_GOODBYES[self.state.fault])
                     return
                 if self.state.fault is Fault.SLOW:
                     await asyncio.sleep(self._slow_seconds)
