@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -148,6 +149,7 @@ def _subnet() -> Subnet:
     )
 
 
+@functools.cache
 def _address(name: str) -> str:
     """Return the address of a key that anybody can derive: it must never hold anything."""
     import bittensor_core
