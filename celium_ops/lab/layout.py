@@ -115,6 +115,15 @@ class Lab:
         """Return where clients connect to the simulated chain: ``ws://ADDRESS:PORT``."""
         return f"ws://{self.chain_ip}:{_CHAIN_PORT}"
 
+    @property
+    def services(self) -> dict[str, str]:
+        """Return the fixed addresses of the containers that are no hosts, by the container's name."""
+        return {
+            self.registry_container: self.registry_ip,
+            self.packages_container: self.packages_ip,
+            self.chain_container: self.chain_ip,
+        }
+
     def hosts(self, counts: Mapping[str, int]) -> list[Host]:
         """Return the hosts, in the order of the groups; a group that is not named has none."""
         return [

@@ -100,8 +100,7 @@ def ensure(lab: Lab, containers: Mapping[str, Any], fleet: list[Host]) -> None:
         )
     docker.docker("network", "create", "--subnet", str(lab.subnet), *docker.labels(lab.name), lab.network)
     # After a reboot `docker network prune` takes the network of stopped containers; they need the new one.
-    addresses = {host.container: host.address for host in fleet} | {lab.registry_container: lab.registry_ip}
-    addresses[lab.packages_container] = lab.packages_ip
+    addresses = {host.container: host.address for host in fleet} | lab.services
     for container in containers:
         docker.docker("network", "disconnect", "--force", lab.network, container, check=False)
         docker.docker("network", "connect", "--ip", addresses[container], lab.network, container)

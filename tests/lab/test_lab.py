@@ -144,6 +144,70 @@ def test_files_are_private_and_there_is_no_coldkey(own):
     assert hotkey["ss58Address"] in own.inventory.read_text()
 
 
+def chain(own, *arguments):
+    """Run `lab chain` and return what it says of the chain."""
+    return json.loads(own.ok("lab", "chain", *arguments, "--json"))["chain"]
+
+
+def neurons(own):
+    """Return the subnet as the SDK reads it from the lab's chain, in a process that keeps nothing."""
+    program = """
+import json, sys, tempfile, os
+os.environ["HOME"] = os.environ["BITTENSOR_RUNTIME_CACHE_DIR"] = tempfile.mkdtemp()
+from bittensor import Subtensor
+client = Subtensor(sys.argv[1], fallback_endpoints=[], archive_endpoints=[])
+graph = client.subnets.metagraph(51, commitments=False)
+print(json.dumps([[one.hotkey, one.total_stake.rao, one.validator_permit, one.axon] for one in graph.neurons]))
+"""
+    address = YAML(typ="safe").load(own.inventory)["all"]["vars"]["celium_network"]
+    assert address == own.status()["chain"]["address"]
+    done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def hotkey(own, host):
+    return json.loads((own.folder / f"wallets/lab-{host}/hotkeys/default").read_text())["ss58Address"]
+
+
+def test_the_chain_has_the_miner_and_the_validator_of_the_lab(own):
+    found = {row[0]: row[1:] for row in neurons(own)}
+    assert len(found) == 64
+    stake, permit, _ = found[hotkey(own, "validator-1")]
+    assert permit
+    assert stake == max(row[0] for row in found.values())
+    address = next(host["address"] for host in own.status()["hosts"] if host["name"] == "miner-1")
+    assert found[hotkey(own, "miner-1")][1:] == [False, f"{address}:8000"]
+    said = json.loads(own.on("miner-1", f"curl -s {own.status()['chain']['address'].replace('ws', 'http')}/status"))
+    assert (said["simulated"], said["neurons"]) == (True, 64), "the hosts reach it, and are told what it is"
+
+
+def test_a_command_changes_the_chain_and_nothing_undoes_it(own):
+    before = chain(own, "status")
+    assert (before["ok"], before["simulated"], before["fault"]) == (True, True, None)
+    assert chain(own, "fault", "half")["fault"] == "half"
+    docker("rm", "-f", own.docker_name("chain"))
+    assert not own.status()["ok"]
+    own.ok("lab", "up")
+    assert len(neurons(own)) == 32, "a fault is not lost with the container"
+    assert chain(own, "fault", "clear")["fault"] is None
+
+    world = json.loads((own.folder / "chain/state.json").read_text())["snapshot"]
+    world["neurons"][7]["total_stake"] += 1
+    (own.folder / "world.json").write_text(json.dumps(world))
+    assert chain(own, "set", str(own.folder / "world.json"))["block"] > before["block"], "a chain never goes back"
+    (own.folder / "world.json").unlink()
+    own.ok("lab", "up")
+    assert neurons(own)[7][1] == world["neurons"][7]["total_stake"]
+
+
+def test_a_dead_chain_is_what_was_asked_for(own):
+    dead = chain(own, "fault", "dead")
+    assert (dead["ok"], dead["block"]) == (True, None)
+    assert own.status()["ok"]
+    assert own.run("lab", "chain", "fault", "nonsense").returncode == 2
+    assert chain(own, "fault", "clear")["block"]
+
+
 def test_an_added_executor_is_all_that_changes(own):
     edited = own.inventory.read_text().replace("    executors:\n", "    # my note\n    executors:\n", 1)
     edited = re.sub(r"( +)executor_miner: miner-1\n", r"\g<0>\1executor_price: 0.5  # by hand\n", edited, count=1)
@@ -182,7 +246,7 @@ def test_killed_and_lost_hosts_come_back(own):
 
 
 def test_a_lost_network_is_made_again(own):
-    names = [own.docker_name(host) for host in (*HOSTS, "executor-3", "registry", "packages")]
+    names = [own.docker_name(host) for host in (*HOSTS, "executor-3", "registry", "packages", "chain")]
     docker("kill", *names)
     docker("network", "rm", f"celium-lab-{own.name}")
     own.ok("lab", "up")
