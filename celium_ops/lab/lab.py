@@ -21,6 +21,7 @@ from celium_ops.base.paths import cache_dir
 from celium_ops.chain.snapshot import Snapshot
 from celium_ops.lab import docker, hosts, inventory, layout, machine, memory, network, packages, registry, rootfs, ssh
 from celium_ops.lab.chain import container as chain
+from celium_ops.lab.chain import metadata
 from celium_ops.lab.chain.state import State
 from celium_ops.lab.chain.worlds import default_world
 from celium_ops.lab.layout import DEBIAN, GROUPS, UBUNTU, Files, Host, Lab
@@ -105,9 +106,12 @@ def up(name: str, requested: Mapping[str, int], report: Report) -> Path:
         if any(host.container not in containers for host in fleet):
             machine.check_disk()
         network.ensure(lab, containers, fleet)
-        hosts_job = partial(_ensure_hosts, facts, known, containers, report)
-        images_job = partial(_ensure_images, facts, known, containers, report)
-        in_parallel([hosts_job, images_job])
+        jobs: list[Callable[[], object]] = [
+            partial(_ensure_hosts, facts, known, containers, report),
+            partial(_ensure_images, facts, known, containers, report),
+            partial(metadata.ensure, report),  # long before the chain needs it
+        ]
+        in_parallel(jobs)
         _write_inventory(_facts(lab, files, fleet, known), known)
     return files.inventory
 

@@ -12,6 +12,7 @@ import json
 import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ _MAGIC = b"meta\x0f"
 GENESIS = "0x" + hashlib.blake2b(f"celium-ops lab {_RECORDING_SHA256}".encode(), digest_size=32).hexdigest()
 """The hash of the simulated chain's first block."""
 
+_ONE_AT_A_TIME = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -51,7 +54,11 @@ def ensure(report: Callable[[str], None]) -> Path:
     Raises:
         CeliumError: it cannot be fetched, or is not the file that was pinned.
     """
-    path = cache_dir() / "lab" / "chain" / f"recording-{_RECORDING_SHA256[:12]}.json"
+    with _ONE_AT_A_TIME:
+        return _ensure(cache_dir() / "lab" / "chain" / f"recording-{_RECORDING_SHA256[:12]}.json", report)
+
+
+def _ensure(path: Path, report: Callable[[str], None]) -> Path:
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == _RECORDING_SHA256:
         return path
     report("downloading the metadata of the chain's runtime")
