@@ -26,7 +26,7 @@ from celium_ops.lab.chain.state import State
 from celium_ops.lab.chain.worlds import default_world
 from celium_ops.lab.layout import DEBIAN, GROUPS, UBUNTU, Files, Host, Lab
 from celium_ops.lab.memory import Memory
-from celium_ops.lab.process import in_parallel
+from celium_ops.lab.process import failure, in_parallel
 from celium_ops.lab.registry import Pushed
 from celium_ops.lab.rootfs import Report
 from celium_ops.lab.wallet import PINNED, ensure_wallet, wallet_name
@@ -229,7 +229,12 @@ def _remove_containers(lab: str, report: Report) -> None:
     for kind, options in (("container", ["--force", "--volumes"]), ("network", []), ("volume", [])):
         if found := docker.names(kind, lab):
             report(f"removing {len(found)} {kind}{'s' if len(found) > 1 else ''}")
-            docker.docker(kind, "rm", *options, *found)
+            done = docker.docker(kind, "rm", *options, *found, check=False)
+            if kind == "network" and done.returncode and not docker.inspect(kind, *found)[0]["Containers"]:
+                # Docker 20.10 miscounts when many containers end at once. A new lab of this name uses the network.
+                report(f"the Docker engine keeps the empty network {found[0]} until it is started again")
+            elif done.returncode:
+                raise failure(done)
 
 
 def _find(name: str, known: Memory) -> Lab | None:

@@ -248,6 +248,7 @@ def test_killed_and_lost_hosts_come_back(own):
 def test_a_lost_network_is_made_again(own):
     names = [own.docker_name(host) for host in (*HOSTS, "executor-3", "registry", "packages", "chain")]
     docker("kill", *names)
+    docker("wait", *names)
     docker("network", "rm", f"celium-lab-{own.name}")
     own.ok("lab", "up")
     assert own.status()["ok"]
