@@ -132,7 +132,7 @@ def _document(found: LabStatus) -> dict[str, object]:
             "images": [{"name": name, "digest": pushed.digest} for name, pushed in found.images.items()],
         },
         "packages": {"address": found.packages, "ok": found.packages_ok},
-        "chain": found.chain,
+        "chain": lab_chain.document(found.chain),
         "hosts": hosts,
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,7 @@ from celium_ops.cli.options import Settings, command
 from celium_ops.lab.chain.faults import MEANINGS, Fault
 
 if TYPE_CHECKING:
+    from celium_ops.lab.chain.container import ChainStatus
     from celium_ops.lab.chain.state import State
 
 app = typer.Typer(help="The lab's simulated chain: another world, or a fault.", no_args_is_help=True)
@@ -76,14 +78,18 @@ def status(settings: Settings) -> None:
     _show(settings, name, lab.chain_status(name))
 
 
-def line(found: dict[str, Any]) -> str:
+def line(found: ChainStatus) -> str:
     """Return how the chain is, in one line for a console."""
-    if not found["ok"]:
-        return f"chain {found['address']} (simulated): [red]does not answer[/]"
-    said = f"[green]ok[/], block {found['block']}" if found["block"] is not None else "silent"
-    return f"chain {found['address']} (simulated): {said}" + (
-        f", [yellow]fault {found['fault']}: {MEANINGS[found['fault']]}[/]" if found["fault"] else ""
-    )
+    said = "[red]does not answer[/]"
+    if found.ok:
+        said = "silent" if found.block is None else f"[green]ok[/], block {found.block}"
+    fault = f", [yellow]fault {found.fault}: {MEANINGS[found.fault]}[/]" if found.fault else ""
+    return f"chain {found.address} (simulated): {said}{fault}"
+
+
+def document(found: ChainStatus) -> dict[str, object]:
+    """Return how the chain is, for ``--json``."""
+    return {"simulated": True, **asdict(found)}
 
 
 def _change(settings: Settings, to: Callable[[State, datetime], State]) -> None:
@@ -93,14 +99,14 @@ def _change(settings: Settings, to: Callable[[State, datetime], State]) -> None:
     _show(settings, name, lab.change_chain(name, to))
 
 
-def _show(settings: Settings, name: str, found: dict[str, Any]) -> None:
+def _show(settings: Settings, name: str, found: ChainStatus) -> None:
     from celium_ops.cli import views
 
     if settings.json:
-        views.print_json(settings, {"ok": found["ok"], "lab": name, "chain": found})
+        views.print_json(settings, {"ok": found.ok, "lab": name, "chain": document(found)})
     else:
         views.out().print(line(found))
-    if not found["ok"]:
+    if not found.ok:
         raise typer.Exit(Exit.FAILED)
 
 

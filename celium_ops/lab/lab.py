@@ -22,6 +22,7 @@ from celium_ops.chain.snapshot import Snapshot
 from celium_ops.lab import docker, hosts, inventory, layout, machine, memory, network, packages, registry, rootfs, ssh
 from celium_ops.lab.chain import container as chain
 from celium_ops.lab.chain import metadata
+from celium_ops.lab.chain.container import ChainStatus
 from celium_ops.lab.chain.state import State
 from celium_ops.lab.chain.worlds import default_world
 from celium_ops.lab.layout import DEBIAN, GROUPS, UBUNTU, Files, Host, Lab
@@ -65,15 +66,14 @@ class LabStatus:
     registry_ok: bool
     packages: str
     packages_ok: bool
-    chain: dict[str, Any]
-    """As ``lab.chain.container.status`` says."""
+    chain: ChainStatus
     images: dict[str, Pushed]
     hosts: list[HostStatus]
 
     @property
     def ok(self) -> bool:
         """Tell whether there is a lab and all of it works."""
-        served = self.registry_ok and self.packages_ok and bool(self.chain["ok"])
+        served = self.registry_ok and self.packages_ok and self.chain.ok
         return bool(self.hosts) and self.inventory is not None and served and all(h.ok for h in self.hosts)
 
 
@@ -156,8 +156,8 @@ def status(name: str) -> LabStatus:
     )
 
 
-def change_chain(name: str, to: Callable[[State, datetime], State]) -> dict[str, Any]:
-    """Make the lab's simulated chain another one, and return how it is then, as ``lab.chain.container.status`` does.
+def change_chain(name: str, to: Callable[[State, datetime], State]) -> ChainStatus:
+    """Make the lab's simulated chain another one, and return how it is then.
 
     Raises:
         CeliumError: the lab is not up, or the chain does not become what it should.
@@ -166,7 +166,7 @@ def change_chain(name: str, to: Callable[[State, datetime], State]) -> dict[str,
         return chain.change(_up(name), layout.files(name), to)
 
 
-def chain_status(name: str) -> dict[str, Any]:
+def chain_status(name: str) -> ChainStatus:
     """Return how the lab's simulated chain is.
 
     Raises:
@@ -175,7 +175,7 @@ def chain_status(name: str) -> dict[str, Any]:
     return _chain_status(_up(name), layout.files(name), _containers(name))
 
 
-def _chain_status(lab: Lab, files: Files, containers: Mapping[str, Any]) -> dict[str, Any]:
+def _chain_status(lab: Lab, files: Files, containers: Mapping[str, Any]) -> ChainStatus:
     running = _state(containers.get(lab.chain_container)) == "running"
     return chain.status(lab, files, running=running)
 

@@ -6,6 +6,7 @@ says; so the container may be lost and made anew, and the chain goes on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import tarfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,27 @@ _STATE_FOLDER = "/state"
 _STATE = "state.json"
 _RECORDING = "recording.json"
 _WAIT_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class ChainStatus:
+    """How the chain is.
+
+    Attributes:
+        address: where clients connect.
+        ok: it does what it was told to, a fault included.
+        block: its newest block; None, as what follows is, when it does not answer.
+        block_time: when that was made, in ISO 8601.
+        neurons: how many its snapshot has.
+        fault: how it was told to misbehave.
+    """
+
+    address: str
+    ok: bool
+    block: int | None
+    block_time: str | None
+    neurons: int | None
+    fault: Fault | None
 
 
 def ensure(
@@ -91,40 +114,36 @@ def create_arguments(lab: Lab, files: Files, image: str, content: str) -> list[s
     ]
 
 
-def change(lab: Lab, files: Files, to: Callable[[State, datetime], State]) -> dict[str, Any]:
-    """Make the chain another one, and return how it is then, as ``status`` does.
+def change(lab: Lab, files: Files, to: Callable[[State, datetime], State]) -> ChainStatus:
+    """Make the chain another one, and return how it is then.
 
     Raises:
         CeliumError: there is no chain, or it does not become what it should.
     """
-    if not (files.chain / _STATE).exists():
+    file = files.chain / _STATE
+    if not file.exists():
         raise CeliumError(f"the lab {lab.name} has no chain", remedy="run `celium-ops lab up`", code="no-lab")
-    changed = to(state.load(files.chain / _STATE), datetime.now(UTC))
-    state.save(changed, files.chain / _STATE)
+    changed = to(state.load(file), datetime.now(UTC))
+    state.save(changed, file)
     _wait(lab, changed)
     return status(lab, files, running=True)
 
 
-def status(lab: Lab, files: Files, *, running: bool) -> dict[str, Any]:
-    """Return how the chain is; ``running`` says whether its container is.
-
-    ``ok`` tells whether it does what it was told to, a fault included; ``block`` is None when it does not answer.
-    """
+def status(lab: Lab, files: Files, *, running: bool) -> ChainStatus:
+    """Return how the chain is; ``running`` says whether its container is."""
     told = _asked(lab) if running else None
-    try:
+    fault = None
+    with contextlib.suppress(CeliumError):
         fault = state.load(files.chain / _STATE).fault
-    except CeliumError:
-        fault = None
-    block = told["block"] if told else None
-    return {
-        "address": lab.chain,
-        "simulated": True,
-        "ok": running and (told is not None) != (fault is Fault.DEAD),
-        "block": block,
-        "block_time": told["block_time"] if told else None,
-        "neurons": told["neurons"] if told else None,
-        "fault": fault,
-    }
+    said = told or {}
+    return ChainStatus(
+        address=lab.chain,
+        ok=running and (told is not None) != (fault is Fault.DEAD),
+        block=said.get("block"),
+        block_time=said.get("block_time"),
+        neurons=said.get("neurons"),
+        fault=fault,
+    )
 
 
 def _asked(lab: Lab) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ class Rpc:
     def __init__(self, recording: Recording, state: State) -> None:
         self.runtime = Runtime(_codec(recording))
         self.state = state
-        self._storage: tuple[object, dict[str, str]] = (None, {})
+        self._storage: tuple[int, State | None, dict[str, str]] = (0, None, {})
         self._methods: dict[str, Callable[..., Any]] = {
             "chain_getBlockHash": self._block_hash,
             "chain_getHead": self._head_hash,
@@ -150,10 +150,10 @@ class Rpc:
     def _storage_at(self, block_hash: str | None) -> dict[str, str]:
         """Return the storage at a block; the last one is kept, as clients ask for one block many times."""
         number = self._state_of(block_hash)
-        if self._storage[0] != (number, id(self.state)):
+        if self._storage[0] != number or self._storage[1] is not self.state:
             exists = self.state.fault is not Fault.NO_SUBNET
-            self._storage = ((number, id(self.state)), self.runtime.storage(self.state.at(number), exists))
-        return self._storage[1]
+            self._storage = (number, self.state, self.runtime.storage(self.state.at(number), exists))
+        return self._storage[2]
 
     def _state_of(self, block_hash: str | None) -> int:
         """Return the block whose state is asked for."""
