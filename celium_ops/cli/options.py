@@ -40,6 +40,12 @@ class Settings:
         from_environment = os.environ.get("CELIUM_OPS_INVENTORY")
         return self.inventory_option or (Path(from_environment) if from_environment else DEFAULT_INVENTORY)
 
+    @property
+    def inventory_if_any(self) -> Path | None:
+        """Return the inventory for a command that works without one: None when none was named and none is there."""
+        named = self.inventory_option or os.environ.get("CELIUM_OPS_INVENTORY")
+        return self.inventory if named or self.inventory.exists() else None
+
 
 InventoryOption = Annotated[
     Path | None,
