@@ -23,10 +23,10 @@ app = typer.Typer(
 NetworkOption = Annotated[
     str | None,
     typer.Option(
-        help="finney, test, local, the ws:// address of a node, or a snapshot file  [default: the inventory's]"
+        help="finney, test, local, the ws:// address of a node, or a snapshot file; the inventory's if left out"
     ),
 ]
-NetuidOption = Annotated[int | None, typer.Option(help="The subnet  [default: the inventory's, else 51]", min=0)]
+NetuidOption = Annotated[int | None, typer.Option(help="The subnet; the inventory's if left out, else 51", min=0)]
 OverrideOption = Annotated[
     list[str] | None, typer.Option(metavar="CODE", help="Go on although this guard says no; may be given again.")
 ]
@@ -50,9 +50,13 @@ def validators(
     network: NetworkOption = None,
     netuid: NetuidOption = None,
     miner: Annotated[str | None, typer.Option(metavar="HOST", help="The miner whose rules count.")] = None,
-    min_alpha: Annotated[int | None, typer.Option(help="Alpha that a validator must hold  [default: 10]")] = None,
-    min_total: Annotated[int | None, typer.Option(help="Stake weight it must have  [default: 20000]")] = None,
-    silent_blocks: Annotated[int | None, typer.Option(help="Blocks since it set weights  [default: 1800]")] = None,
+    min_alpha: Annotated[
+        int | None, typer.Option(help="Alpha that a validator must hold; else the miners', else 10")
+    ] = None,
+    min_total: Annotated[
+        int | None, typer.Option(help="Stake weight that it must have; else the miners', else 20000")
+    ] = None,
+    silent_blocks: Annotated[int | None, typer.Option(help="Blocks since it set weights, at most; else 1800")] = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="HOTKEY", help="Only these are eligible.")] = None,
     deny: Annotated[list[str] | None, typer.Option(metavar="HOTKEY", help="These are not eligible.")] = None,
     override: OverrideOption = None,

@@ -86,7 +86,7 @@ def _outlook(found: Snapshot, row: MinerStanding) -> str:
     """Return a miner's prospects in a line: its registration, its immunity, its place in the order of eviction."""
     name = row.host or row.hotkey
     if not row.registered:
-        return f"[red]{name}[/]: {row.hotkey} is not registered on subnet {found.netuid}: it can serve nobody there"
+        return f"[red]{name}[/] is not registered on subnet {found.netuid}: nobody there can find it"
     immune = f"immune for {row.immune_blocks} blocks" if row.immune_blocks else "no longer immune"
     parts = [f"registered at block {row.registered_at}", immune]
     if row.protection:

@@ -1,0 +1,81 @@
+"""What is believed of a reading of the chain."""
+
+from datetime import timedelta
+
+import pytest
+from subnet import NOW, neuron, subnet
+
+from celium_ops.base.errors import GuardError, UsageError
+from celium_ops.chain import guards
+from celium_ops.chain.guards import Limits, check
+from celium_ops.chain.networks import NETWORKS
+
+TEN = tuple(neuron(uid) for uid in range(10))
+GOOD = subnet(*TEN)
+FINNEY = NETWORKS["finney"].genesis
+
+
+def minutes(count):
+    return NOW - timedelta(minutes=count)
+
+
+# (the reading, the last good one, the guard that stops it, a piece of its message)
+STOPPED = {
+    "an old block": (subnet(*TEN, block_time=minutes(21)), None, "chain-stale", "105 blocks ago; at most 100"),
+    "a block of the future": (subnet(*TEN, block_time=minutes(-21)), None, "chain-stale", "still to come"),
+    "another chain by its name": (subnet(*TEN, network="finney"), None, "chain-wrong-genesis", FINNEY),
+    "another chain than before": (
+        subnet(*TEN, genesis="0x" + "2" * 64),
+        GOOD,
+        "chain-wrong-genesis",
+        "it should be 0x1111",
+    ),
+    "no neurons": (subnet(), None, "chain-empty", "has no neurons"),
+    "no neurons any more": (subnet(), GOOD, "chain-empty", "has no neurons"),
+    "UIDs gone": (subnet(*TEN[:7]), GOOD, "chain-uids-dropped", "7 UIDs are left of 10"),
+}
+
+
+@pytest.mark.parametrize(("found", "previous", "code", "message"), STOPPED.values(), ids=STOPPED)
+def test_stopped(found, previous, code, message):
+    with pytest.raises(GuardError, match=message) as stopped:
+        check(found, previous, NOW)
+    assert (stopped.value.code, int(stopped.value.exit_code)) == (code, 4)
+    assert f"--override {code}" in (stopped.value.remedy or "")
+    # An empty subnet has lost its UIDs too: each guard is overridden by its own code.
+    check(found, previous, NOW, override=[code, *(["chain-uids-dropped"] if code == "chain-empty" else [])])
+
+
+BELIEVED = {
+    "the first reading": (GOOD, None),
+    "the same again": (GOOD, GOOD),
+    "as old as may be": (subnet(*TEN, block_time=minutes(20)), GOOD),
+    "a fifth of the UIDs gone": (subnet(*TEN[:8]), GOOD),
+    "more UIDs": (subnet(*TEN, neuron(10)), GOOD),
+    "the main chain": (subnet(*TEN, network="finney", genesis=FINNEY), None),
+    "any chain of a node without a name": (subnet(*TEN, genesis="0x" + "2" * 64), None),
+    "another subnet than before": (subnet(*TEN[:2]), GOOD.model_copy(update={"netuid": 12})),
+}
+
+
+@pytest.mark.parametrize(("found", "previous"), BELIEVED.values(), ids=BELIEVED)
+def test_believed(found, previous):
+    check(found, previous, NOW)
+
+
+def test_one_override_does_not_hide_another_guard():
+    found = subnet(*TEN[:7], block_time=minutes(60))
+    with pytest.raises(GuardError, match="7 UIDs"):
+        check(found, GOOD, NOW, override=["chain-stale"])
+
+
+def test_limits_count():
+    check(subnet(*TEN[:4], block_time=minutes(60)), GOOD, NOW, limits=Limits(age_blocks=300, dropped=0.6))
+    with pytest.raises(GuardError, match="at most 5"):
+        check(subnet(*TEN, block_time=minutes(2)), None, NOW, limits=Limits(age_blocks=5))
+
+
+@pytest.mark.parametrize("code", ["stale", guards.NO_SUBNET])
+def test_what_cannot_be_overridden_is_refused(code):
+    with pytest.raises(UsageError, match="can be overridden"):
+        check(GOOD, None, NOW, override=[code])
