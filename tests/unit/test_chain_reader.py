@@ -8,7 +8,7 @@ import pytest
 
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.chain import networks
-from celium_ops.chain.reader import _retry_after, is_file
+from celium_ops.chain.reader import _reason, _retry_after, is_file
 from celium_ops.chain.record import Record
 
 
@@ -146,3 +146,11 @@ def test_a_column_that_is_short_or_missing_is_not_made_up(column):
 def test_a_value_that_cannot_be_is_refused(column, value):
     with pytest.raises(CeliumError, match="not understood"):
         record(**{column: value}).snapshot("finney", 51)
+
+
+def test_an_error_that_repeats_the_address_does_not_show_its_key():
+    endpoint = "wss://node.example/?apikey=secret"
+    assert _reason(OSError(f"cannot reach {endpoint}\nat all"), endpoint) == (
+        "chain-unreachable",
+        "cannot reach wss://node.example at all",
+    )
