@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from celium_ops.base.errors import UsageError
 
+NETUID = 51
+"""Our subnet's number on the main chain."""
 BLOCK_SECONDS = 12
 """What a block of the chain takes."""
 

@@ -68,7 +68,7 @@ def read(network: str, netuid: int | None = None, *, seconds: float = SECONDS) -
 
     Args:
         network: a name, the address of a node, or a file.
-        netuid: the subnet; None is that of a file.
+        netuid: the subnet; None is that of the file, else ours.
         seconds: how long it may take.
 
     Raises:
@@ -77,7 +77,7 @@ def read(network: str, netuid: int | None = None, *, seconds: float = SECONDS) -
         CeliumError: no node of the network answers as it should.
     """
     if not is_file(network):
-        return read_chain(networks.find(network), 51 if netuid is None else netuid, seconds=seconds)
+        return read_chain(networks.find(network), networks.NETUID if netuid is None else netuid, seconds=seconds)
     snapshot = load(Path(network))
     if netuid not in (None, snapshot.netuid):
         raise UsageError(f"{network} is of subnet {snapshot.netuid}, not of {netuid}", file=network)

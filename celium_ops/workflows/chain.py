@@ -17,12 +17,10 @@ from celium_ops.chain.snapshot import Neuron, Snapshot
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 
-DEFAULT_NETUID = 51
-
 
 @dataclass(frozen=True)
 class Source:
-    """Which subnet is looked at, where it is read, and the fleet that it is looked at for, if there is one."""
+    """Which subnet is looked at (null: the usual one), where, and the fleet that it is for, if there is one."""
 
     network: str
     netuid: int | None
@@ -47,8 +45,8 @@ def find_source(inventory: Path | None, network: str | None, netuid: int | None)
                 "there is neither an inventory nor a network", remedy="name one: -i FILE, or --network finney"
             )
         network = str(_agreed(fleet, "celium_network", "--network"))
-    if netuid is None and not reader.is_file(network):
-        netuid = int(_agreed(fleet, "celium_netuid", "--netuid")) if fleet else DEFAULT_NETUID
+    if netuid is None and fleet and not reader.is_file(network):
+        netuid = int(_agreed(fleet, "celium_netuid", "--netuid"))
     return Source(network, netuid, fleet)
 
 
