@@ -51,12 +51,14 @@ def validators(
     netuid: NetuidOption = None,
     miner: Annotated[str | None, typer.Option(metavar="HOST", help="The miner whose rules count.")] = None,
     min_alpha: Annotated[
-        int | None, typer.Option(help="Alpha that a validator must hold; else the miners', else 10")
+        int | None, typer.Option(min=0, help="Alpha that a validator must hold; else the miners', else 10")
     ] = None,
     min_total: Annotated[
-        int | None, typer.Option(help="Stake weight that it must have; else the miners', else 20000")
+        int | None, typer.Option(min=0, help="Stake weight that it must have; else the miners', else 20000")
     ] = None,
-    silent_blocks: Annotated[int | None, typer.Option(help="Blocks since it set weights, at most; else 1800")] = None,
+    silent_blocks: Annotated[
+        int | None, typer.Option(min=0, help="Blocks since it set weights, at most; else 1800")
+    ] = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="HOTKEY", help="Only these are eligible.")] = None,
     deny: Annotated[list[str] | None, typer.Option(metavar="HOTKEY", help="These are not eligible.")] = None,
     override: OverrideOption = None,
@@ -69,20 +71,15 @@ def validators(
       celium-ops chain validators
       celium-ops chain validators --network finney --of active --json
     """
-    from celium_ops.chain.eligible import RAO, whole
+    from celium_ops.chain.eligible import whole
     from celium_ops.cli import chain_views, views
     from celium_ops.workflows import chain
 
+    for hotkey in (*(allow or ()), *(deny or ())):
+        _check(hotkey)
     source = _source(settings, network, netuid)
-    wanted = {
-        "min_alpha": None if min_alpha is None else min_alpha * RAO,
-        "min_total": None if min_total is None else min_total * RAO,
-        "silent_blocks": silent_blocks,
-        "allow": frozenset(allow) if allow else None,
-        "deny": frozenset(deny) if deny else None,
-    }
-    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    rules = replace(chain.rules_for(source.fleet, miner), **given)
+    rules = chain.rules_for(source.fleet, miner)
+    rules = replace(rules, **_given(min_alpha, min_total, silent_blocks, allow, deny))
     found = chain.read(source, override or ())
     rows = chain.validators(found, rules, of.value, everybody)
     if settings.json:
@@ -113,7 +110,8 @@ def miner(
     from celium_ops.cli import chain_views, views
     from celium_ops.workflows import chain
 
-    _check(hotkey)
+    if hotkey:
+        _check(hotkey)
     source = _source(settings, network, netuid)
     found = chain.read(source, override or ())
     rows = chain.miners(found, source.fleet, hotkey)
@@ -160,11 +158,30 @@ def _source(settings: Settings, network: str | None, netuid: int | None) -> Sour
     return find_source(settings.inventory_if_any, network, netuid)
 
 
-def _check(hotkey: str | None) -> None:
+def _given(
+    min_alpha: int | None,
+    min_total: int | None,
+    silent_blocks: int | None,
+    allow: list[str] | None,
+    deny: list[str] | None,
+) -> dict[str, Any]:
+    """Return the rules that the operator gives, by their names; amounts in rao."""
+    from celium_ops.chain.eligible import RAO
+
+    rules = {
+        "min_alpha": None if min_alpha is None else min_alpha * RAO,
+        "min_total": None if min_total is None else min_total * RAO,
+        "silent_blocks": silent_blocks,
+        "allow": frozenset(allow) if allow else None,
+        "deny": frozenset(deny) if deny else None,
+    }
+    return {name: value for name, value in rules.items() if value is not None}
+
+
+def _check(hotkey: str) -> None:
     from celium_ops.fleet.values import WrongValueError, check
 
     try:
-        if hotkey:
-            check("ss58", hotkey)
+        check("ss58", hotkey)
     except WrongValueError as error:
         raise UsageError(f"{hotkey} is no hotkey", remedy=f"give {error}", code="wrong-hotkey") from None

@@ -361,5 +361,6 @@ def test_the_rules_are_those_of_the_miners(node, tmp_path):
 def test_without_an_inventory_and_a_network_nothing_is_asked(tmp_path):
     answer, code, _ = ops("chain", "validators", cwd=tmp_path)
     assert (code, answer["error"]["message"]) == (2, "there is neither an inventory nor a network")
-    answer, code, _ = ops("chain", "miner", "5F7x", "--network", "local")
-    assert (code, answer["error"]["code"]) == (2, "wrong-hotkey")
+    for arguments in (("miner", "5F7x"), ("validators", "--deny", "5F7x")):
+        answer, code, _ = ops("chain", *arguments, "--network", "local")
+        assert (code, answer["error"]["code"]) == (2, "wrong-hotkey")
