@@ -55,7 +55,7 @@ def settle(held: Sequence[Sequence[str]], homeless: Sequence[str], counts: Seque
     """
     kept = [list(names[:count]) for names, count in zip(held, counts, strict=True)]
     left = [name for names, count in zip(held, counts, strict=True) for name in names[count:]]
-    waiting = iter(sorted([*left, *homeless]))
+    waiting = iter([*left, *homeless])
     for names, count in zip(kept, counts, strict=True):
         names.extend(next(waiting) for _ in range(count - len(names)))
     return kept

@@ -52,15 +52,13 @@ class Descent:
             self.put(self.surplus.index(min(self.surplus)), weight)
 
     def _reach_out(self, i: int, waiting: Counter[int]) -> None:
-        """Give i the row that fits best: of those that wait, else of those that another can spare."""
+        """Give i a light row: one that waits, else one of who has most and can spare it."""
         if waiting.total():
-            weight = min(sorted(+waiting), key=lambda w: w * (2 * self.surplus[i] + w * self.scale))
+            weight = min(+waiting)
             waiting[weight] -= 1
         else:
-            spare = [
-                (-self._gain((v, i, w, 0)), v, w) for v, ws in enumerate(self.weights) for w in ws if self._can_spare(v)
-            ]
-            _, v, weight = min(spare)
+            v = max((v for v in range(len(self.has)) if self._can_spare(v)), key=self.surplus.__getitem__)
+            weight = self.weights[v][0]
             self.take(v, weight)
         self.put(i, weight)
 
