@@ -81,7 +81,11 @@ class Market:
     @cached_property
     def weight(self) -> int:
         """The weight of all rows, those with a fixed place included."""
-        return sum(row.weight for row in self.rows)
+        return sum(self._weights.values())
+
+    @cached_property
+    def _weights(self) -> dict[str, int]:
+        return {row.executor: row.weight for row in self.rows}
 
     def due(self, validator: Validator) -> Fraction:
         """Return the weight of executors that a validator's stake asks for; 0 for one that is not eligible."""
@@ -90,20 +94,19 @@ class Market:
     def served(self, target: Target) -> Counter[str]:
         """Return the weight that each hotkey has."""
         have: Counter[str] = Counter()
-        for row in self.rows:
-            if row.executor in target:
-                have[target[row.executor]] += row.weight
+        for executor, hotkey in target.items():
+            have[hotkey] += self._weights[executor]
         return have
 
-    def needs(self, placed: Target) -> list[int]:
-        """Return what each eligible validator lacks beside the rows that are placed, times the eligible stake."""
-        have = self.served(placed)
-        return [one.stake * self.weight - have[one.hotkey] * self.stake for one in self.eligible]
+    def needs(self, have: Mapping[str, int]) -> list[int]:
+        """Return what each eligible validator lacks beside the weight that it has, times the eligible stake."""
+        return [one.stake * self.weight - have.get(one.hotkey, 0) * self.stake for one in self.eligible]
 
     def sum_of(self, target: Target) -> Fraction:
         """Return the sum of the squares of (weight served - weight due), over all hotkeys."""
-        astray = sum(have**2 for hotkey, have in self.served(target).items() if hotkey not in self.index)
-        return astray + Fraction(sum(lack**2 for lack in self.needs(target)), self.stake**2)
+        have = self.served(target)
+        astray = sum(weight**2 for hotkey, weight in have.items() if hotkey not in self.index)
+        return astray + Fraction(sum(lack**2 for lack in self.needs(have)), self.stake**2)
 
     def coverage(self, hotkeys: Iterable[str]) -> Fraction:
         """Return the share of all permit holders' stake that the eligible among these hotkeys hold."""

@@ -75,6 +75,7 @@ class Plan:
 
     Args:
         target: hotkey by executor, for every row.
+        free: how many rows the solver could place: those without a lock or a pin.
         moves: what differs from today, in the order of the executors' names.
         validators: the most stake first.
         coverage_before, coverage_after: the share of all permit holders' stake that eligible validators with at least
@@ -89,6 +90,7 @@ class Plan:
     """
 
     target: Mapping[str, str]
+    free: int
     moves: tuple[Move, ...]
     validators: tuple[Share, ...]
     coverage_before: Fraction
@@ -116,7 +118,8 @@ class Plan:
         wanted = f"{percent(self.coverage_wanted)} is wanted"
         if eligible < self.coverage_wanted:
             return f"eligible validators hold {percent(eligible)} of the stake; {wanted}"
-        return f"{len(self.target)} executors can cover {percent(self.coverage_reachable)} of the stake; {wanted}"
+        may_move = f"{self.free} executor{'s' if self.free != 1 else ''} that may move"
+        return f"with {may_move}, {percent(self.coverage_reachable)} of the stake can be covered; {wanted}"
 
 
 def percent(share: Fraction) -> str:

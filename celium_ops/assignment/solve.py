@@ -45,12 +45,13 @@ def solve(
     unplaced = [row for row in market.free if row.executor not in content]
     least = _place(market, coverage, market.fixed | content, unplaced, {})
     best = _place(market, coverage, market.fixed, market.free, least)
-    reached, reached_by_least = market.coverage(best.values()), market.coverage(least.values())
-    lowered = market.sum_of(least) - market.sum_of(best)
-    taken = min(reached, coverage) > min(reached_by_least, coverage) or lowered >= hysteresis
+    gain = min(market.coverage(best.values()), coverage) - min(market.coverage(least.values()), coverage)
+    sum_least, sum_best = market.sum_of(least), market.sum_of(best)
+    taken = gain > 0 or sum_least - sum_best >= hysteresis
     target = best if taken else least
     return Plan(
         target=target,
+        free=len(market.free),
         moves=moves(market, today, target, covering=market.coverage(today.values()) < coverage),
         validators=shares(market, today, target),
         coverage_before=market.coverage(today.values()),
@@ -58,9 +59,9 @@ def solve(
         coverage_wanted=coverage,
         coverage_reachable=_reachable(market),
         sum_before=market.sum_of(today),
-        sum_after=market.sum_of(target),
-        sum_best=market.sum_of(best),
-        sum_bound=_bound(market, coverage, best),
+        sum_after=sum_best if taken else sum_least,
+        sum_best=sum_best,
+        sum_bound=_bound(market, coverage),
         taken=taken,
         held_back=sum(best[executor] != hotkey for executor, hotkey in target.items()),
     )
@@ -103,11 +104,11 @@ def _floor(market: Market, coverage: Fraction, placed: Target, free: Sequence[Ro
     the sum falls, by twice v's weight times the difference of what is due to them. Among equals go first those that
     have a row today, which saves a move.
     """
-    held = _held(market, free)
+    held = Counter(row.current for row in free)
     served = set(placed.values())
     floor = [0] * len(market.eligible)
     empty = [i for i, one in enumerate(market.eligible) if one.hotkey not in served and one.stake]
-    empty.sort(key=lambda i: (-market.eligible[i].stake, not held[i]))
+    empty.sort(key=lambda i: (-market.eligible[i].stake, not held[market.eligible[i].hotkey]))
     missing = coverage - market.coverage(served)
     for i in empty[: len(free)]:
         if missing <= 0:
@@ -118,14 +119,15 @@ def _floor(market: Market, coverage: Fraction, placed: Target, free: Sequence[Ro
 
 
 def _apportioned(market: Market, placed: Target, free: Sequence[Row], floor: Sequence[int]) -> list[int]:
-    held = [len(names) for names in _held(market, free)]
-    return apportion(market.needs(placed), free[0].weight * market.stake, len(free), floor, held)
+    today = Counter(row.current for row in free)
+    held = [today[one.hotkey] for one in market.eligible]
+    return apportion(market.needs(market.served(placed)), free[0].weight * market.stake, len(free), floor, held)
 
 
 def _descended(
     market: Market, placed: Target, free: Sequence[Row], start: Target, floor: Sequence[int]
 ) -> dict[int, list[int]]:
-    descent = Descent(market.needs(placed), market.stake, floor)
+    descent = Descent(market.needs(market.served(placed)), market.stake, floor)
     for row in free:
         if row.executor in start:
             descent.put(market.index[start[row.executor]], row.weight)
@@ -141,17 +143,14 @@ def _reachable(market: Market) -> Fraction:
     return market.coverage([*market.fixed.values(), *added])
 
 
-def _bound(market: Market, coverage: Fraction, best: Target) -> Fraction:
-    """Return a sum that no plan with this coverage can beat: the best itself, or that of free weight in equal parts."""
-    weights = {row.weight for row in market.free}
-    if len(weights) < 2:
-        return market.sum_of(best)
+def _bound(market: Market, coverage: Fraction) -> Fraction:
+    """Return a sum that no plan with this coverage can beat: the best one if the free weight came in equal parts."""
+    if not market.free:
+        return market.sum_of(market.fixed)
+    weights = [row.weight for row in market.free]
     part = gcd(*weights)
     floor = [one * min(weights) // part for one in _floor(market, coverage, market.fixed, market.free)]
-    needs, step = market.needs(market.fixed), part * market.stake
-    counts = apportion(needs, step, sum(row.weight for row in market.free) // part, floor, floor)
-    parted = Fraction(
-        sum((lack - step * count) ** 2 for lack, count in zip(needs, counts, strict=True)), market.stake**2
-    )
-    kept = Fraction(sum(lack**2 for lack in needs), market.stake**2)
-    return market.sum_of(market.fixed) - kept + parted
+    needs, step = market.needs(market.served(market.fixed)), part * market.stake
+    counts = apportion(needs, step, sum(weights) // part, floor, floor)
+    fallen = sum(lack**2 - (lack - step * count) ** 2 for lack, count in zip(needs, counts, strict=True))
+    return market.sum_of(market.fixed) - Fraction(fallen, market.stake**2)

@@ -303,6 +303,16 @@ def test_the_example_of_upstream():
     assert {move.why for move in plan.moves} == {"new executor"}
 
 
+def test_one_executor_more_can_move_another():
+    """Least squares has it so (the Alabama paradox); hysteresis keeps it from costing a move."""
+    chain = stakes(A=6, B=6, C=2)
+    ten = solve(fleet(new=10), chain)
+    assert counts(ten) == {"A": 4, "B": 4, "C": 2}
+    eleven = [*after(fleet(new=10), ten), Row("one-more")]
+    assert counts(solve(eleven, chain)) == {"A": 5, "B": 5, "C": 1}
+    assert counts(solve(eleven, chain, hysteresis=2)) == {"A": 5, "B": 4, "C": 2}
+
+
 def test_a_changed_stake_moves_the_difference_and_says_why():
     plan = solve(fleet(A=6, B=4), stakes(A=40, B=60))
     assert [(move.executor, move.from_, move.to) for move in plan.moves] == [
@@ -370,7 +380,7 @@ def test_coverage_comes_before_proportion():
 def test_too_few_executors_cover_what_they_can_and_say_so():
     plan = solve(fleet(C=2), stakes(A=20, B=20, C=20, D=20, E=20))
     assert plan.coverage_after == plan.coverage_reachable == Fraction(2, 5)
-    assert plan.short == "2 executors can cover 40.0 % of the stake; 50.0 % is wanted"
+    assert plan.short == "with 2 executors that may move, 40.0 % of the stake can be covered; 50.0 % is wanted"
     assert [(move.from_, move.to, move.why) for move in plan.moves] == [
         ("C", "A", "coverage: 20.0 % of the stake had no executor")
     ]
@@ -408,6 +418,20 @@ def test_with_weights_a_small_change_moves_little():
     plan = solve(rows, stakes(A=41, B=34, C=25))
     assert 0 < len(plan.moves) <= 4
     assert plan.sum_after < plan.sum_before
+
+
+@pytest.mark.parametrize(("threes", "twos"), [("A", "B"), ("B", "A")])
+def test_with_weights_what_is_perfect_today_is_not_made_perfect_anew(threes, twos):
+    rows = [Row(f"gpu-{n}", threes, weight=3) for n in range(2)] + [
+        Row(f"gpu-{n}", twos, weight=2) for n in range(2, 5)
+    ]
+    assert not solve(rows, stakes(A=50, B=50)).moves
+
+
+def test_with_weights_coverage_takes_from_one_who_can_spare():
+    rows = [Row("heavy", "A", weight=2), Row("b", "B"), Row("c", "B")]
+    plan = solve(rows, stakes(A=3, B=94, C=3), coverage=Fraction(1))
+    assert (plan.coverage_before, plan.coverage_after) == (Fraction(97, 100), 1)
 
 
 def test_the_bound_counts_what_is_lost_on_strangers():
