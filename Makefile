@@ -28,9 +28,10 @@ test: check ## everything a change must pass, lab tests included
 	$(BIN)/pytest -q --durations=8 tests/integration tests/lab
 
 .PHONY: bench
-bench: $(VENV)/ready ## time deploys and status on rehearsal hosts, and the assignment; results in bench/results
+bench: $(VENV)/ready ## time deploys, status and switches on rehearsal hosts, and the assignment; results in bench/results
 	$(BIN)/python bench/assignment.py
 	$(BIN)/python bench/fleet_times.py
+	$(BIN)/python bench/registry_switches.py
 
 .PHONY: demo
 demo: $(VENV)/ready ## build the rehearsal fleet, deploy it, show it

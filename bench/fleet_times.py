@@ -36,7 +36,7 @@ def main() -> None:
     try:
         celium("lab", "up", "--miners", "1", "--executors", str(wanted.executors), "--validators", "0")
         inventory = celium("lab", "inventory").splitlines()[-1]
-        report(measure(inventory, wanted.rounds), wanted.executors + 1)
+        report("fleet_times", measure(inventory, wanted.rounds), hosts=wanted.executors + 1)
     finally:
         celium("lab", "down", "--yes")
 
@@ -53,22 +53,23 @@ def measure(inventory: str, rounds: int) -> dict[str, list[float]]:
     }
 
 
-def report(seconds: dict[str, list[float]], hosts: int) -> None:
-    """Print the medians, and write them with the machine they were measured on."""
+def report(name: str, seconds: dict[str, list[float]], **of: int) -> None:
+    """Print the medians, and write them with what they were measured on to ``bench/results/NAME.json``."""
     medians = {what: statistics.median(rounds) for what, rounds in seconds.items()}
     yardstick = medians["ansible all -m ping"]
-    print(f"{hosts} hosts, {os.cpu_count()} cores; medians of {max(map(len, seconds.values()))} rounds")
+    counts = ", ".join(f"{count} {what}" for what, count in of.items())
+    print(f"{counts}, {os.cpu_count()} cores; medians of {max(map(len, seconds.values()))} rounds")
     for what, median in medians.items():
         print(f"{what:24} {median:7.2f} s {median / yardstick:7.2f} pings")
     result = {
         "version": __version__,
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}",
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
-        "hosts": hosts,
+        **of,
         "seconds": {what: [round(one, 3) for one in rounds] for what, rounds in seconds.items()},
         "in_pings": {what: round(median / yardstick, 3) for what, median in medians.items()},
     }
-    file = HERE / "results" / "fleet_times.json"
+    file = HERE / "results" / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(result, indent=2) + "\n")
     print(f"wrote {file}")

@@ -22,6 +22,8 @@ ENVIRONMENTS = {"db": "db.env", "redis": None}
 """The environment file of each service that does not read ``.env``, as the compose templates have it."""
 ENVIRONMENT_LABEL = "org.celium-ops.environment"
 """The digest of the environment file that a container was made with."""
+_SQL_ERROR = 3
+"""The exit code of psql for an error in a script; it has others for trouble on the way to the database."""
 # The column of the price is there since 2025-12; a NaN in it becomes a text.
 REGISTRY_SQL = """
 select coalesce(json_agg(json_build_object(
@@ -104,14 +106,17 @@ def rentals():
     return sorted(entry["Names"][0].lstrip("/") for entry in docker("/containers/json?filters=" + filters))
 
 
-def registry(timeout=20):
-    """Return the rows of the miner's registry; raises OSError with the reason when they cannot be read."""
+def psql(script, timeout=20):
+    """Feed a script to psql at the miner's database and return what it prints; it stops at the first error.
+
+    Raises OSError with the reason when it did not get through to its end.
+    """
     # The shell is the container's own: user and database name are known inside it only.
-    psql = 'exec psql -v ON_ERROR_STOP=1 -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+    program = 'exec psql -v ON_ERROR_STOP=1 -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
     try:
         done = subprocess.run(
-            ["docker", "exec", "-i", MINER_DATABASE, "sh", "-c", psql],
-            input=REGISTRY_SQL,
+            ["docker", "exec", "-i", MINER_DATABASE, "sh", "-c", program],
+            input=script,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -120,8 +125,14 @@ def registry(timeout=20):
     except subprocess.TimeoutExpired:
         raise OSError(f"the database of the miner did not answer in {timeout} s") from None
     if done.returncode:
-        raise OSError("the database of the miner does not answer: " + (done.stderr.strip() or "no message"))
-    return json.loads(done.stdout)
+        what = "refused" if done.returncode == _SQL_ERROR else "does not answer"
+        raise OSError(f"the database of the miner {what}: {done.stderr.strip() or 'no message'}")
+    return done.stdout
+
+
+def registry():
+    """Return the rows of the miner's registry; raises OSError with the reason when they cannot be read."""
+    return json.loads(psql(REGISTRY_SQL))
 
 
 def probe(role, stack):

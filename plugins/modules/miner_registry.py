@@ -7,15 +7,20 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: miner_registry
-short_description: Register executors at a miner
+short_description: Bring a miner's registry of executors in step
 version_added: 0.1.0
 description:
-  - Adds executors to the registry of the miner that runs on this host.
-  - Switches the validator of those that serve another. In dialect lium all executors of a miner serve one.
-  - Changes the price of those that have another, in dialect lium; in dialect celium the executor keeps it.
-  - Changes go through upstream's own command line in the miner's container. Its exit code says success even when it
-    failed, so the outcome is read back from the miner's database, and only that counts.
-  - Executors that are not named are left alone.
+  - Adds executors to the registry of the miner that runs on this host, gives them the validator that they are to serve
+    (in dialect lium all executors of a miner serve one) and, in dialect lium, their price, and removes rows.
+  - Additions and removals go through upstream's own command line in the miner's container, each whole. Its exit code
+    says success even when it failed, so the outcome is read back from the miner's database, and only that counts.
+  - All switches and prices of one call are written in one database transaction. They are all made or, when any row has
+    changed since this module read the registry, none. A row keeps its uuid, since its collateral hangs on it.
+  - What was asked for is checked before anything is touched. Then executors are added, then switched and priced,
+    then rows are removed, so that whenever this is interrupted no validator has lost an executor before it has its
+    new one. Running it again finishes the job.
+  - In dialect celium, nothing is switched when an executor could not be added, since the plan may rest on it.
+  - Rows that are not named are left alone, and returned.
 author: The celium-ops authors
 options:
   executors:
@@ -28,8 +33,30 @@ options:
       miner: {description: The inventory name of its miner., type: str}
       address: {description: Its address., type: str, required: true}
       port: {description: The port of its API., type: int, required: true}
-      validator: {description: Hotkey of the validator it serves; only dialect celium has it, and needs it., type: str}
+      validator:
+        description: Hotkey of the validator it serves; only dialect celium has it. Without it, a row keeps the one it
+          has, and a new executor is not registered.
+        type: str
       price: {description: USD per GPU and hour; only dialect lium has it, and needs it for a new one., type: float}
+      expected:
+        description: Hotkey for which it was registered when this was planned, or V(unregistered). When it is not so any
+          more, and not as wanted either, nothing at all is changed. Left out, whatever there is will do.
+        type: str
+  absent:
+    description: Rows to remove. One that is not there is fine.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: The name in the inventory of what it belonged to., type: str}
+      miner: {description: The inventory name of its miner., type: str}
+      address: {description: Its address., type: str, required: true}
+      port: {description: Its port., type: int, required: true}
+  even_if_collateral_unknown:
+    description: In dialect celium, remove a row even when nobody can tell whether the contract holds collateral for it;
+      such collateral would be lost. One that is known to have some is never removed. In dialect lium upstream decides.
+    type: bool
+    default: false
   default_validator:
     description: Hotkey of the one validator of dialect lium; without it upstream's own default, and rows keep theirs.
     type: str
@@ -44,140 +71,134 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Register one executor
+- name: Register one executor, remove another
   celium.ops.miner_registry:
     executors:
       - name: gpu-1
         address: 192.0.2.10
         port: 8001
         validator: 5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p
+    absent:
+      - address: 192.0.2.11
+        port: 8001
 """
 
 RETURN = r"""
 executors:
-  description: Each executor, what was done for it, whether it is registered, and what went wrong, if anything.
-  returned: always
+  description:
+    - Each executor with its C(actions) (add, switch, price), whether it is C(registered), the C(error) if any, and
+      C(unassigned), which is true when it is not registered since it has no validator.
+    - In check mode the actions are those that would be done.
+  returned: when the registry could be read
+  type: list
+  elements: dict
+absent:
+  description: Each row to remove with its C(actions) (remove), whether it is C(registered) still, and the C(error).
+  returned: when the registry could be read
+  type: list
+  elements: dict
+others:
+  description: The rows that nobody named, each with C(address), C(port) and C(validator).
+  returned: when the registry could be read
   type: list
   elements: dict
 """
 
-import subprocess
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.celium.ops.plugins.module_utils import probe
+from ansible_collections.celium.ops.plugins.module_utils import probe, registry_plan, registry_transaction, upstream_cli
+from ansible_collections.celium.ops.plugins.module_utils.registry_plan import by_endpoint, endpoint
 
-CONTAINER = "miner-miner-1"
-TIMEOUT = 60  # seconds; upstream's command line needs 2 to 3, and in dialect lium up to 12 for a dead executor
-
-
-def of_dialect(executor, dialect, default_validator):
-    """Return an executor with what a miner of this dialect keeps of it: a validator of its own, or a price."""
-    return {**executor, **({"price": None} if dialect == "celium" else {"validator": default_validator})}
+CHANGED = "the registry changed while this ran, so nothing was switched; plan again"
 
 
-def command(action, executor, dialect):
-    """Return the arguments and the answers on stdin for one change; pure."""
-    options = ["--address", executor["address"], "--port", str(executor["port"])]
-    # In dialect lium a new row gets the miner's default validator.
-    if action == "switch-validator" or dialect == "celium":
-        options += ["--validator", executor["validator"]]
-    else:
-        options += ["--price", str(executor["price"])]
-    answers = "y\n" if action == "switch-validator" else ""
-    return ["docker", "exec", "-i", CONTAINER, "pdm", "run", "/root/app/src/cli.py", action, *options], answers
+def asked(params):
+    """Return the executors and the absent rows that were asked for, with room for what becomes of them."""
+    room = {"actions": [], "error": None}
+    dialect, default_validator = params["dialect"], params["default_validator"]
+    executors = [registry_plan.of_dialect(one, dialect, default_validator) for one in params["executors"]]
+    return [{**one, **room} for one in executors], [{**one, **room} for one in params["absent"]]
 
 
-def planned(executor, row, dialect):
-    """Return the changes an executor needs, none when it is fine, or ValueError when it cannot be done.
-
-    A row is changed, never removed and added again: its uuid is the key of the collateral.
-    """
-    if not executor["validator"] and dialect == "celium":
-        raise ValueError("no executor_validator is given, so there is nobody to register it for")
-    if row is None:
-        if dialect == "lium" and executor["price"] is None:
-            raise ValueError("no executor_price is given, and upstream's command line wants one")
-        return ["add-executor"]
-    changes = []
-    if executor["validator"] and executor["validator"] != row["validator"]:
-        changes.append("switch-validator")
-    if executor["price"] not in (None, row["price"]):
-        changes.append("update-executor-price")
-    return changes
-
-
-def change(action, executor, dialect):
-    """Run upstream's command line; return what it said that may explain a failure."""
-    arguments, answers = command(action, executor, dialect)
-    try:
-        done = subprocess.run(arguments, input=answers, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        return f"upstream's {action} did not end in {TIMEOUT} s"
-    return explanation(done.stderr) or f"upstream's {action} said nothing (exit {done.returncode})"
-
-
-def explanation(said):
-    """Return the errors in what upstream's command line logged, else its last line; pure."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    errors = [line.split(":", 2)[-1].strip() for line in lines if line.startswith("ERROR:")]
-    # Upstream of 2025-12 tries the executor before it adds it, and does not say so when the login failed.
-    tested = "Testing executor connectivity" in said
-    if tested and "Connectivity test passed" not in said and "Failed to send SSH key" not in said:
-        errors.append("the executor's API answers the miner, but its SSH port does not let it in (executor_ssh_port)")
-    return "; ".join(errors) or (lines[-1] if lines else "")
-
-
-def endpoint(executor):
-    """Return (address, port), which the miner's database keeps unique."""
-    return executor["address"], executor["port"]
-
-
-def by_endpoint(rows):
-    """Return the rows of the registry by endpoint."""
-    return {endpoint(row): row for row in rows}
-
-
-def register(module):
-    """Bring the registry in step; return the rows from before and the result of each executor."""
-    dialect = module.params["dialect"]
-    before = by_endpoint(read_rows(module))
-    results = []
-    for executor in module.params["executors"]:
-        result = of_dialect(executor, dialect, module.params["default_validator"])
-        result.update(actions=[], error=None)
+def draw_up(executors, absent, rows, params):
+    """Give everyone its actions, or the error that stands in the way."""
+    for executor in executors:
         try:
-            result["actions"] = planned(result, before.get(endpoint(result)), dialect)
+            executor["actions"] = registry_plan.planned(executor, rows.get(endpoint(executor)), params["dialect"])
         except ValueError as error:
-            result["error"] = str(error)
-        results.append(result)
-    after = before
-    pending = [result for result in results if result["actions"]]
-    if pending and not module.check_mode:
-        for result in pending:
-            result["error"] = "; ".join(change(action, result, dialect) for action in result["actions"])
-        after = by_endpoint(read_rows(module))
-        for result in pending:
-            read_back(result, after, dialect)
-    for result in results:
-        result["registered"] = endpoint(result) in after
-    return before, results
+            executor["error"] = str(error)
+    for entry in absent:
+        entry["actions"] = ["remove"] if endpoint(entry) in rows else []
 
 
-def read_back(result, rows, dialect):
-    """Let the database decide on a change: a row as wanted clears whatever the command line said."""
-    row = rows.get(endpoint(result))
-    if row and not planned(result, row, dialect):
-        result["error"] = None
-    elif row:
-        result["error"] = f"it is still registered {shown(row)}; upstream said: {result['error']}"
-    else:
-        result["error"] = f"it is not in the registry; upstream said: {result['error']}"
+def add(executors, rows, dialect):
+    """Add executors; return all rows, and why the others may not be switched now, if so."""
+    for executor in executors:
+        executor["error"] = f"upstream said: {upstream_cli.explanation(upstream_cli.call('add', executor, dialect))}"
+    now = probe.registry()
+    new = {endpoint(executor) for executor in executors}
+    if [row for row in now if endpoint(row) not in new] != rows:
+        return now, CHANGED
+    if dialect == "celium" and new - by_endpoint(now).keys():
+        return now, "it was not switched, since another executor could not be added and the plan may rest on it"
+    return now, None
 
 
-def shown(row):
-    """Return what a row says of its executor, for people."""
-    price = "" if row["price"] is None else f" at {row['price']} USD per GPU and hour"
-    return f"for {row['validator'] or 'the default validator'}{price}"
+def switch(executors, rows):
+    """Write validators and prices; return why they were not written, if so."""
+    changes = registry_plan.changes(executors, by_endpoint(rows))
+    try:
+        return None if registry_transaction.write(changes, rows) else CHANGED
+    except OSError as error:
+        return str(error)
+
+
+def held(entry, row, even_if_unknown):
+    """Return why a row of dialect celium has to stay, None when it may go: upstream of 2025-08 does not look."""
+    said = upstream_cli.call("collateral", entry, "celium")
+    amount = upstream_cli.collateral(said, row["uuid"])
+    if amount:
+        return f"it stays, since the contract holds {amount} TAO of collateral for it; reclaim them first"
+    if amount is None and not even_if_unknown:
+        return (
+            f"it stays, since its collateral cannot be read (upstream said: {upstream_cli.explanation(said)}); "
+            "repeat it when the chain's EVM endpoint answers, or set even_if_collateral_unknown when there is none"
+        )
+    return None
+
+
+def remove(entry, rows, params, check_mode):
+    """Remove a row, unless something holds it."""
+    if params["dialect"] == "celium":
+        entry["error"] = held(entry, rows[endpoint(entry)], params["even_if_collateral_unknown"])
+    if not entry["error"] and not check_mode:
+        said = upstream_cli.explanation(upstream_cli.call("remove", entry, params["dialect"]))
+        entry["error"] = f"it is still registered; upstream said: {said}"
+
+
+def apply(executors, absent, rows, params):
+    """Make the changes, and let the database decide on them; return the rows afterwards."""
+    dialect, reason = params["dialect"], None
+    adding = [executor for executor in executors if "add" in executor["actions"]]
+    changing = [executor for executor in executors if executor["actions"] and executor not in adding]
+    if adding:
+        rows, reason = add(adding, rows, dialect)
+    if changing:
+        reason = reason or switch(changing, rows)
+        for executor in changing:
+            executor["error"] = reason
+    for entry in removing(absent):
+        remove(entry, by_endpoint(rows), params, check_mode=False)
+    after = by_endpoint(probe.registry())
+    for executor in adding + changing:
+        executor["error"] = registry_plan.read_back(executor, after, dialect)
+    for entry in removing(absent):
+        entry["error"] = entry["error"] if endpoint(entry) in after else None
+    return after
+
+
+def removing(absent):
+    """Return the rows that have to be removed."""
+    return [entry for entry in absent if entry["actions"]]
 
 
 def read_rows(module):
@@ -185,50 +206,91 @@ def read_rows(module):
     try:
         return probe.registry()
     except OSError as error:
-        if module.check_mode:
+        missing = isinstance(error, FileNotFoundError) or "No such container" in str(error)
+        if module.check_mode and missing:
             return []
-        module.fail_json(msg=f"the registry cannot be read: {error}")
+        module.fail_json(msg=f"the registry cannot be read, so nothing was changed: {error}")
+
+
+def bring_in_step(module):
+    """Bring the registry in step; return the rows before and after, the executors and the absent rows."""
+    executors, absent = asked(module.params)
+    if wrong := registry_plan.flaws(executors, absent):
+        module.fail_json(msg=f"nothing was changed, since this cannot be registered: {registry_plan.several(wrong)}")
+    rows = read_rows(module)
+    before = by_endpoint(rows)
+    if surprises := registry_plan.surprises(executors, before):
+        module.fail_json(
+            msg=f"the registry changed since this was planned, so nothing was changed; plan again: "
+            f"{registry_plan.several(surprises)}"
+        )
+    draw_up(executors, absent, before, module.params)
+    if not module.check_mode and any(result["actions"] for result in executors + absent):
+        try:
+            return before, apply(executors, absent, rows, module.params), executors, absent
+        except OSError as error:
+            module.fail_json(msg=f"the registry cannot be read any more, run this again: {error}", changed=True)
+    for entry in removing(absent):
+        remove(entry, before, module.params, check_mode=True)
+    return before, before, executors, absent
 
 
 def main():
     """Run the module."""
-    executor = {
-        "name": {"type": "str", "required": True},
+    row = {
+        "name": {"type": "str"},
         "miner": {"type": "str"},
         "address": {"type": "str", "required": True},
         "port": {"type": "int", "required": True},
+    }
+    executor = {
+        **row,
+        "name": {"type": "str", "required": True},
         "validator": {"type": "str"},
         "price": {"type": "float"},
+        "expected": {"type": "str"},
     }
     module = AnsibleModule(
         argument_spec={
             "executors": {"type": "list", "elements": "dict", "required": True, "options": executor},
+            "absent": {"type": "list", "elements": "dict", "default": [], "options": row},
+            "even_if_collateral_unknown": {"type": "bool", "default": False},
             "default_validator": {"type": "str"},
             "dialect": {"type": "str", "choices": ["celium", "lium"], "default": "celium"},
         },
         supports_check_mode=True,
     )
-    if not module.params["executors"]:
-        module.exit_json(changed=False, executors=[])
-    before, results = register(module)
-    changes = [result for result in results if result["actions"] and not result["error"]]
-    outcome = {"changed": bool(changes), "executors": results, "diff": difference(before, changes)}
-    failed = [result for result in results if result["error"]]
-    if failed and not module.check_mode:
-        reasons = "; ".join(f"{result['name']}: {result['error']}" for result in failed)
-        module.fail_json(msg=f"not registered as wanted: {reasons}", **outcome)
+    report(module, *bring_in_step(module))
+
+
+def report(module, before, after, executors, absent):
+    """End with what was done, what was not and why, and what else is in the registry."""
+    for result in executors + absent:
+        result["registered"] = endpoint(result) in after
+    for executor in executors:
+        executor["unassigned"] = not (executor["registered"] or executor["actions"] or executor["error"])
+    done = [executor for executor in executors if executor["actions"] and not executor["error"]]
+    removed = [entry for entry in removing(absent) if not entry["error"]]
+    named = {endpoint(result) for result in executors + absent}
+    outcome = {
+        "changed": bool(done or removed),
+        "executors": executors,
+        "absent": absent,
+        "others": [
+            {key: row[key] for key in ("address", "port", "validator")}
+            for place, row in after.items()
+            if place not in named
+        ],
+        "diff": registry_plan.difference(before, done, removed),
+    }
+    if unassigned := [executor["name"] for executor in executors if executor["unassigned"]]:
+        module.warn(
+            f"not registered, since they have no validator: {', '.join(unassigned)}; "
+            "celium-ops deploy or celium-ops assign gives them one"
+        )
+    if failed := [result for result in executors + absent if result["error"]]:
+        module.fail_json(msg=f"not registered as wanted: {registry_plan.by_reason(failed)}", **outcome)
     module.exit_json(**outcome)
-
-
-def difference(before, changes):
-    """Return the registry before and after, one executor a line."""
-    lines = {"before": "", "after": ""}
-    for result in changes:
-        row, place = before.get(endpoint(result)), "{}:{}".format(*endpoint(result))
-        lines["before"] += f"{place} {shown(row)}\n" if row else ""
-        given = {key: result[key] for key in ("validator", "price") if result[key]}
-        lines["after"] += f"{place} {shown({**(row or result), **given})}\n"
-    return lines
 
 
 if __name__ == "__main__":

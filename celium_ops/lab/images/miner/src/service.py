@@ -145,11 +145,12 @@ class Service:
     def show_executor_collateral(self, address: str, port: int) -> None:
         """Log what the contract holds for one executor."""
         try:
-            amount = self._collateral(self._executor(address, port).uuid.bytes)
+            key = self._executor(address, port).uuid
+            amount = self._collateral(key.bytes)
         except (SQLAlchemyError, LookupError, collateral.UnreachableError) as error:
             logger.error("Failed to get executor collateral: %s", error)
             return
-        logger.info("Executor (%s:%s) collateral: %f TAO", address, port, amount)
+        logger.info("Executor %s collateral: %f TAO from collateral contract", key, amount)
 
     def show_reclaim_requests(self) -> None:
         """Log the open reclaims of the contract; a stub has none."""
