@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 from fleet_times import LAB, PROGRAMS, celium, report, timed
 
@@ -45,7 +44,7 @@ def main() -> None:
 def measure(inventory: str, rows: int, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round, by what was done."""
     old, new = VALIDATORS
-    fill = f"select gen_random_uuid(), '10.0.' || n / 250 || '.' || n % 250 + 1, 8001, '{old}'"  # noqa: S608 - our own
+    fill = f"select gen_random_uuid(), '10.0.' || n / 250 || '.' || n % 250 + 1, 8001, '{old}'"
     sql(f"insert into executor {fill} from generate_series(0, {rows - 1}) n")
     seconds: dict[str, list[float]] = {"switch all rows": [], "nothing to do": [], "ansible all -m ping": []}
     for _ in range(rounds):
@@ -53,7 +52,8 @@ def measure(inventory: str, rows: int, rounds: int) -> dict[str, list[float]]:
         seconds["switch all rows"].append(register(inventory, rows, old, new))
         seconds["nothing to do"].append(register(inventory, rows, None, new))
         seconds["ansible all -m ping"].append(timed("ansible", "-i", inventory, "all", "-m", "ping"))
-        if sql("select distinct validator from executor") != new or sql("select uuid from executor order by uuid") != before:
+        after = sql("select uuid from executor order by uuid")
+        if (sql("select distinct validator from executor"), after) != (new, before):
             sys.exit("the rows are not as they were wanted")
         old, new = new, old
     return seconds
@@ -81,8 +81,9 @@ def register(inventory: str, rows: int, expected: str | None, validator: str) ->
 def sql(statement: str) -> str:
     """Ask the miner's database, by a way that is not ours."""
     psql = 'exec psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
-    command = ["docker", "exec", "-i", f"celium-lab-{LAB}-{MINER}", "docker", "exec", "-i", "miner-db-1", "sh", "-c", psql]
-    return subprocess.run(command, input=statement, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    inside = ["docker", "exec", "-i", f"celium-lab-{LAB}-{MINER}", "docker", "exec", "-i", "miner-db-1"]
+    done = subprocess.run([*inside, "sh", "-c", psql], input=statement, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

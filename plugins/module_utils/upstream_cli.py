@@ -26,7 +26,8 @@ def command(action, executor, dialect):
     # It asks whether we are sure; since 2025-12 also for the version of the contract, and knows one.
     answers = "y\n" if action == "remove" else ""
     answers += "1\n" if action != "add" and dialect == "lium" else ""
-    return ["docker", "exec", "-i", CONTAINER, "pdm", "run", "/root/app/src/cli.py", COMMANDS[action], *options], answers
+    program = ["docker", "exec", "-i", CONTAINER, "pdm", "run", "/root/app/src/cli.py"]
+    return [*program, COMMANDS[action], *options], answers
 
 
 def call(action, executor, dialect):

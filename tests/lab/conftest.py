@@ -136,8 +136,8 @@ def make_lab(tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
 
 @pytest.fixture(scope="session")
 def lab(make_lab: MakeLab) -> Iterator[LabUnderTest]:
-    """Give the lab ``tests``: one miner, one validator, two executors."""
-    with make_lab("tests") as found:
+    """Give the lab ``tests``, or one of another name beside it: one miner, one validator, two executors."""
+    with make_lab(os.environ.get("CELIUM_TEST_LAB", "tests")) as found:
         yield found
 
 

@@ -11,19 +11,18 @@ import http.client
 import json
 import shlex
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import websockets.exceptions
 import yaml
+from evm import evm_endpoint
 from websockets.sync.client import connect
 
 from celium_ops.base.errors import CeliumError
@@ -665,25 +664,13 @@ def with_address(row: Mapping[str, Any], standins: StandIns) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def evm_endpoint(tao: int) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
-    """Answer every question with an amount; give the environment that leads here, and what was asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Stub(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"jsonrpc": "2.0", "id": 1, "result": hex(tao * 10**18)}).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    gateway = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK).stdout.strip()
-    with HTTPServer((gateway, 0), Stub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield {"SUBTENSOR_EVM_RPC_URL": f"http://{gateway}:{server.server_port}"}, asked
-        server.shutdown()
+def collateral_of(tao: int | None) -> Iterator[dict[str, str]]:
+    """Give the environment that leads to an endpoint where everybody has this amount; with none, to no endpoint."""
+    if tao is None:
+        yield {}
+        return
+    with evm_endpoint(NETWORK, tao) as endpoint:
+        yield {"SUBTENSOR_EVM_RPC_URL": endpoint.url}
 
 
 @rows("cli")
@@ -692,7 +679,7 @@ def test_cli(dialect: str, row: dict[str, Any], standins: dict[str, StandIns], d
     needs_executor = "EXECUTOR" in json.dumps(row)
     row = with_address(row, standins[dialect])
     before = executors(database, row.get("before", []), dialect)
-    with evm_endpoint(row["rpc"]) if "rpc" in row else contextlib.nullcontext(({}, [])) as (env, _):
+    with collateral_of(row.get("rpc")) as env:
         done = call_cli(miner, row, env)
     shown = f"rc {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}"
     assert done.returncode == row["exit"], shown
@@ -737,11 +724,11 @@ def test_cli_shows_an_updated_row_last(miner: Container, database: Database) -> 
 def test_cli_asks_a_stub_for_collateral_and_never_a_public_address(miner: Container, database: Database) -> None:
     executors(database, [["10.0.0.1", 8001, "v"]])
     command = ["pdm", "run", CLI, "get-executor-collateral", "--address", "10.0.0.1", "--port", "8001"]
-    with evm_endpoint(1) as (env, asked):
-        done = miner.run(*command, env=env)
+    with evm_endpoint(NETWORK, 1) as endpoint:
+        done = miner.run(*command, env={"SUBTENSOR_EVM_RPC_URL": endpoint.url})
     assert done.returncode == 0
     assert "1.000000 TAO" in done.stderr
-    assert [question["method"] for question in asked] == ["eth_call"]
+    assert [question["method"] for question in endpoint.asked] == ["eth_call"]
 
     began = time.monotonic()
     done = miner.run(*command, env={"SUBTENSOR_EVM_RPC_URL": "http://8.8.8.8:9944"})

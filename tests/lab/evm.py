@@ -1,0 +1,45 @@
+"""A stand-in for the EVM endpoint of a chain node: all that the miner's command line asks it is collateral."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+
+@dataclass
+class Endpoint:
+    """``tao`` is what everybody has; with null every question fails."""
+
+    url: str
+    tao: float | None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def evm_endpoint(network: str, tao: float | None) -> Iterator[Endpoint]:
+    """Answer on the gateway of a Docker network, which its containers reach."""
+
+    class Stub(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            endpoint.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if endpoint.tao is None else 200)
+            self.end_headers()
+            result = hex(int((endpoint.tao or 0) * 10**18))
+            self.wfile.write(json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    inspect = ["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network]
+    gateway = subprocess.run(inspect, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    with HTTPServer((gateway, 0), Stub) as server:
+        endpoint = Endpoint(f"http://{gateway}:{server.server_port}", tao)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield endpoint
+        server.shutdown()

@@ -1,0 +1,420 @@
+"""The module ``miner_registry`` and the playbook ``retire`` on a real miner, over SSH, into a real Postgres.
+
+The rows are made up: a miner of dialect celium takes an executor's word for nothing, and asks nobody. Whatever a test
+does to the registry is undone after it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import ansible.module_utils
+import pytest
+from evm import evm_endpoint
+from fleet import broken, wait_for
+
+from celium_ops.base.paths import collection_dir, collections_path
+from celium_ops.lab.layout import network_name
+
+A = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+B = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+C = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"
+NOT_ANSWERING = "docker stop -t 0 miner-db-1"
+ANSWERING = "docker start miner-db-1; until docker exec miner-db-1 pg_isready -qh 127.0.0.1; do sleep 0.1; done"
+PSQL = 'exec psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+
+
+@pytest.fixture(scope="module")
+def miner(deployed):
+    """Give the fleet with a miner whose collateral contract we answer for: ``miner.contract.tao``."""
+    with (
+        evm_endpoint(network_name(deployed.lab.name), 0) as contract,
+        deployed.variables("miner-1", miner_evm_rpc_url=contract.url),
+    ):
+        assert deployed.deploy("--limit", "miner-1")["ok"]
+        deployed.contract = contract
+        yield deployed
+    assert deployed.deploy("--limit", "miner-1")["ok"]
+
+
+@pytest.fixture(autouse=True)
+def rows_of_before(deployed):
+    """Put the registry back as it was."""
+    kept = json.loads(sql(deployed, "select coalesce(json_agg(executor), '[]') from executor"))
+    yield
+    fill(deployed, kept)
+
+
+def sql(fleet, statement):
+    script = f"docker exec -i miner-db-1 sh -c '{PSQL} -v ON_ERROR_STOP=1'"
+    return fleet.lab.pipe("miner-1", script, statement.encode()).decode().strip()
+
+
+def fill(fleet, rows):
+    """Let the registry hold these rows and no others."""
+    content = f"json_populate_recordset(null::executor, $rows${json.dumps(rows)}$rows$)"
+    sql(fleet, f"begin; truncate executor; insert into executor select * from {content}; commit;")  # noqa: S608 - our own
+
+
+def have(fleet, **validators):
+    """Let the registry hold rows with these validators, named r1 and so on; return them as ``rows`` does."""
+    fill(fleet, [{**where(name), "uuid": uuid_of(name), "validator": key} for name, key in validators.items()])
+    return rows(fleet)
+
+
+def rows(fleet):
+    """Return uuid and validator of every row by the name that belongs to its address."""
+    lines = sql(fleet, "select address, uuid, validator from executor").splitlines()
+    found = (line.split("|") for line in lines)
+    return {f"r{address.rpartition('.')[2]}": (uuid, validator) for address, uuid, validator in found}
+
+
+def uuid_of(name):
+    return f"00000000-0000-4000-8000-{int(name[1:]):012}"
+
+
+def where(name):
+    return {"address": f"10.9.0.{name[1:]}", "port": 8001}
+
+
+def executor(name, validator=None, **more):
+    return {"name": name, "miner": "miner-1", **where(name), "validator": validator, **more}
+
+
+def register(fleet, executors=(), absent=(), *flags, **variables):
+    """Run the playbook, as celium-ops does; return what the module answered."""
+    variables |= {
+        "miner_executors": list(executors),
+        "miner_absent": [{**where(n), "miner": "miner-1"} for n in absent],
+    }
+    answer = play(fleet, "register", *flags, "-e", json.dumps(variables))
+    return answer["miner-1"]
+
+
+def play(fleet, name, *arguments):
+    """Run a playbook with plain Ansible; return the result of each host's last task."""
+    env = {
+        **fleet.lab.env,
+        "ANSIBLE_COLLECTIONS_PATH": collections_path(),
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_TIMEOUT": "5",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+    }
+    command = ["ansible-playbook", "-i", str(fleet.lab.inventory), f"celium.ops.{name}", *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    tasks = [task for one in json.loads(done.stdout)["plays"] for task in one["tasks"]]
+    return {host: result for task in tasks for host, result in task["hosts"].items()}
+
+
+def test_one_call_adds_switches_and_removes_and_a_second_one_does_nothing(miner):
+    before = have(miner, r1=A, r2=A, r3=B, r4=B)
+    wanted = [executor("r1", A), executor("r2", B, expected=A), executor("r5", C, expected="unregistered")]
+    plan = register(miner, wanted, ["r3", "r9"], "--check", "--diff")
+    assert rows(miner) == before
+    assert [one["actions"] for one in plan["executors"]] == [[], ["switch"], ["add"]]
+    assert plan["diff"]["before"].splitlines() == [f"10.9.0.2:8001 for {A}", f"10.9.0.3:8001 for {B}"]
+    assert plan["diff"]["after"].splitlines() == [f"10.9.0.2:8001 for {B}", f"10.9.0.5:8001 for {C}"]
+
+    answer = register(miner, wanted, ["r3", "r9"])
+    assert answer["changed"], answer
+    assert [one["registered"] for one in answer["executors"]] == [True] * 3
+    assert [(one["actions"], one["registered"]) for one in answer["absent"]] == [(["remove"], False), ([], False)]
+    assert answer["others"] == [{**where("r4"), "validator": B}]
+    after = rows(miner)
+    assert after.pop("r5")[1] == C
+    assert after == {"r1": before["r1"], "r2": (before["r2"][0], B), "r4": before["r4"]}
+    assert not register(miner, wanted, ["r3", "r9"])["changed"]
+
+
+def test_a_row_under_collateral_is_never_removed(miner):
+    before = have(miner, r1=A, r2=A)
+    miner.contract.tao = 1.5
+    for flags in ((), ("--check",)):
+        answer = register(miner, [], ["r1"], *flags, miner_even_if_collateral_unknown=True)
+        assert answer["failed"]
+        assert "10.9.0.1:8001: it stays, since the contract holds 1.5 TAO of collateral for it" in answer["msg"]
+    assert rows(miner) == before
+    miner.contract.tao = None
+    answer = register(miner, [executor("r2", B)], ["r1"])
+    assert "its collateral cannot be read" in answer["msg"]
+    assert "Cannot connect to host" in answer["msg"], "upstream's own words"
+    assert rows(miner) == {**before, "r2": (uuid_of("r2"), B)}, "the others are done all the same"
+    assert register(miner, [], ["r1"], miner_even_if_collateral_unknown=True)["changed"]
+    assert list(rows(miner)) == ["r2"]
+    miner.contract.tao = 0
+
+
+UNEXPECTED = [
+    (executor("r2", B, expected=C), f"r2 (10.9.0.2:8001) is registered for {A}, then registered for {C}"),
+    (executor("r2", B, expected="unregistered"), f"r2 (10.9.0.2:8001) is registered for {A}, then not registered"),
+    (executor("r3", B, expected=A), f"r3 (10.9.0.3:8001) is not registered, then registered for {A}"),
+    (executor("r2", A, expected=C), None),
+]
+
+
+@pytest.mark.parametrize(("one", "surprise"), UNEXPECTED)
+def test_a_plan_that_saw_another_registry_changes_nothing(miner, one, surprise):
+    before = have(miner, r1=A, r2=A)
+    answer = register(
+        miner, [executor("r1", B, expected=A), one, executor("r4", B)], ["r2"] if one["name"] != "r2" else []
+    )
+    if surprise:
+        assert "plan again" in answer["msg"]
+        assert surprise in answer["msg"]
+        assert rows(miner) == before
+    else:
+        assert answer["changed"], "what is as wanted already is a run that goes on"
+
+
+@contextmanager
+def session(fleet):
+    """Give a session at the database, to which SQL can be said."""
+    command = ["docker", "exec", "-i", fleet.lab.docker_name("miner-1"), "docker", "exec", "-i", "miner-db-1"]
+    with subprocess.Popen([*command, "sh", "-c", PSQL], stdin=subprocess.PIPE, text=True) as process:
+
+        def say(sql):
+            process.stdin.write(sql + "\n")
+            process.stdin.flush()
+
+        yield say
+        process.stdin.close()
+
+
+def waits(fleet):
+    """Tell whether somebody waits for the registry."""
+    return sql(fleet, "select count(*) from pg_locks where not granted") != "0"
+
+
+@contextmanager
+def busy(fleet):
+    """Give a session at the database that lets nobody write to the registry until it commits."""
+    with session(fleet) as say:
+        say("begin; lock table executor in share mode;")
+        wait_for(lambda: sql(fleet, "select count(*) from pg_locks where mode = 'ShareLock' and granted") != "0")
+        yield say
+
+
+def test_a_row_that_changes_while_the_module_runs_stops_every_switch(miner, host):
+    before = have(miner, r1=A, r2=A, r3=C)
+    with busy(miner) as say:
+        run = host.start([executor("r1", B), executor("r2", B)])
+        wait_for(lambda: waits(miner))
+        say(f"update executor set validator = '{B}' where address = '10.9.0.3'; commit;")  # noqa: S608 - our own
+        answer = json.loads(run.communicate()[0])
+    assert answer["msg"] == (
+        "not registered as wanted: r1, r2: the registry changed while this ran, so nothing was switched; plan again"
+    )
+    assert rows(miner) == {**before, "r3": (uuid_of("r3"), B)}
+
+
+def test_an_executor_without_a_validator_keeps_its_own_or_waits_for_one(miner):
+    before = have(miner, r1=A)
+    answer = register(miner, [executor("r1"), executor("r2")])
+    assert (answer.get("failed", False), answer["changed"]) == (False, False)
+    assert [(one["registered"], one["unassigned"]) for one in answer["executors"]] == [(True, False), (False, True)]
+    assert "no validator: r2; celium-ops deploy or celium-ops assign" in answer["warnings"][0]
+    assert rows(miner) == before
+
+
+def test_a_registry_that_cannot_be_read_is_left_alone(miner):
+    before = have(miner, r1=A)
+    with broken(miner, "miner-1", NOT_ANSWERING, ANSWERING):
+        for flags in ((), ("--check",)):
+            answer = register(miner, [executor("r1", B), executor("r2", B)], [], *flags)
+            assert "the registry cannot be read, so nothing was changed: the database" in answer["msg"]
+    assert rows(miner) == before
+
+
+def test_text_in_the_registry_and_in_a_call_is_only_ever_data(miner):
+    hostile = "x'); drop table executor; --\\.\t\u0001\u0002$a$ :x %s {document} é"
+    fill(
+        miner,
+        [
+            {"uuid": uuid_of("r1"), **where("r1"), "validator": hostile},
+            {"uuid": uuid_of("r2"), **where("r2"), "address": hostile, "validator": A},
+        ],
+    )
+    answer = register(miner, [executor("r1", B, expected=hostile)])
+    assert answer["changed"], answer
+    assert answer["others"] == [{"address": hostile, "port": 8001, "validator": A}]
+    assert sql(miner, "select validator from executor where address = $$10.9.0.1$$") == B
+    assert "is no hotkey" in register(miner, [executor("r1", hostile)])["msg"]
+    assert "is no address" in register(miner, [{**executor("r1", A), "address": "--help"}])["msg"]
+
+
+# --- Killed -----------------------------------------------------------------------------------------------------------
+
+
+class MinerHost:
+    """The module's own source on the miner's host, where Ansible would have put it; the host can kill it there."""
+
+    MODULE = (
+        "cd /root/module && exec python3 -m ansible_collections.celium.ops.plugins.modules.miner_registry arguments"
+    )
+    # The command lines that it started go on when it is gone, and end by themselves.
+    QUIET = "while pgrep -f '[c]li.py|[p]sql -v' >/dev/null; do sleep 0.02; done"
+
+    def __init__(self, fleet):
+        self.fleet = fleet
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            library = Path(ansible.module_utils.__file__).parent
+            archive.add(library, "ansible/module_utils", filter=_no_caches)
+            archive.add(library.parent / "release.py", "ansible/release.py")
+            archive.add(collection_dir() / "plugins", "ansible_collections/celium/ops/plugins", filter=_no_caches)
+        script = "rm -rf /root/module; mkdir /root/module; cd /root/module; tar x; touch ansible/__init__.py"
+        fleet.lab.pipe("miner-1", script, content.getvalue())
+
+    def ask(self, executors, absent=()):
+        arguments = {"executors": list(executors), "absent": [where(name) for name in absent]}
+        content = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
+        self.fleet.lab.pipe("miner-1", "cat > /root/module/arguments", content)
+
+    def start(self, executors, absent=()):
+        self.ask(executors, absent)
+        command = ["docker", "exec", self.fleet.lab.docker_name("miner-1"), "sh", "-c", self.MODULE]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def run(self):
+        """Run it to its end; return its answer and the seconds it took."""
+        began = time.monotonic()
+        return json.loads(self.fleet.on("miner-1", f"({self.MODULE}) || true")), time.monotonic() - began
+
+    def killed(self, seconds):
+        """Run it, kill it after so many seconds, wait until the host is quiet; tell whether it was still at work."""
+        script = (
+            f"({self.MODULE}) >/dev/null & sleep {seconds:.3f}; kill -9 $!; wait $! 2>/dev/null; echo $?; {self.QUIET}"
+        )
+        return self.fleet.on("miner-1", script).splitlines()[-1] == "137"
+
+
+def _no_caches(entry):
+    return None if "__pycache__" in entry.name else entry
+
+
+@pytest.fixture(scope="module")
+def host(deployed):
+    return MinerHost(deployed)
+
+
+# The only executor of B moves away, and a new one comes in its place: nobody may find B without any.
+FLEET = [f"r{number}" for number in range(1, 41)]
+SWITCHES = [executor("r1", C, expected=B), *(executor(name, C, expected=A) for name in FLEET[1:])]
+BEFORE = {**dict.fromkeys(FLEET, A), "r1": B, "r60": A, "r61": C}
+# What is asked for, which rows are to go, and at how many points it is killed.
+KILLS = [
+    (SWITCHES, [], 12),
+    ([executor("r50", B, expected="unregistered"), *SWITCHES], ["r60", "r61"], 12),
+]
+
+
+def whole(found, wanted, absent):
+    """Assert that nothing is half done; return what is done: switches, additions, the number of removals."""
+    switched = {name for name in FLEET if found[name][1] == C}
+    assert switched in (set(), set(FLEET)), "all are switched, or none"
+    for name, (uuid, validator) in found.items():
+        wants = {one["name"]: one["validator"] for one in wanted}.get(name)
+        assert validator in (BEFORE.get(name), wants)
+        assert uuid == uuid_of(name) or name not in BEFORE
+    assert BEFORE.keys() - found.keys() <= set(absent)
+    if "r50" in (one["name"] for one in wanted):
+        assert B in {validator for _, validator in found.values()}, "no validator is left without an executor"
+    return bool(switched), "r50" in found, len(BEFORE.keys() - found.keys())
+
+
+@pytest.mark.parametrize(("wanted", "absent", "points"), KILLS)
+def test_killed_at_any_point_nothing_is_half_done_and_the_next_run_ends_it(miner, host, wanted, absent, points, capsys):
+    seeded = random.Random(51)  # noqa: S311 - no secret
+    host.ask(wanted, absent)
+    have(miner, **BEFORE)
+    span = host.run()[1]
+    after = {name: key for name, (_, key) in rows(miner).items()}
+    wants = {one["name"]: one["validator"] for one in wanted}
+    assert after == {name: key for name, key in {**BEFORE, **wants}.items() if name not in absent}
+    killed, states = 0, set()
+    for point in range(points):
+        have(miner, **BEFORE)
+        killed += host.killed(span * (point + seeded.random()) / points)
+        states.add(whole(rows(miner), wanted, absent))
+        answer = host.run()[0]
+        assert not answer.get("failed"), answer
+        assert {name: key for name, (_, key) in rows(miner).items()} == after
+    with capsys.disabled():
+        sys.stdout.write(f"\nkilled at {killed} points in {span:.1f} s, (switched, added, removed): {sorted(states)}\n")
+    assert killed >= points - 2, "the others had ended before"
+    assert len(states) >= 2
+
+
+def test_killed_while_it_waits_for_the_database_all_or_none_is_switched(miner, host):
+    wanted = [executor("r1", B), executor("r2", B)]
+    for kill, validator in (("[m]odules.miner_registry", B), ("[m]odules.miner_registry|[p]sql -v", A)):
+        have(miner, r1=A, r2=A)
+        with busy(miner) as say:
+            host.start(wanted)
+            wait_for(lambda: waits(miner))
+            miner.on("miner-1", f"pkill -9 -f '{kill}'")
+            say("commit;")
+        miner.on("miner-1", host.QUIET)
+        wait_for(lambda: not waits(miner))
+        assert {found for _, found in rows(miner).values()} == {validator}
+    assert host.run()[0]["changed"]
+    assert {found for _, found in rows(miner).values()} == {B}
+
+
+# --- Retired ----------------------------------------------------------------------------------------------------------
+
+
+def retire(fleet, name, *flags):
+    return play(fleet, "retire", "-e", f"retire={name}", *flags)
+
+
+def stack(fleet, name):
+    return fleet.on(name, "docker ps -aq --filter label=com.docker.compose.project=executor").split()
+
+
+def test_an_executor_retires(miner):
+    at = next(host["address"] for host in miner.lab.status()["hosts"] if host["name"] == "executor-2")
+    volumes = miner.on("executor-2", "docker volume ls -q")
+    rental = "docker run -d --name container_1 --entrypoint sleep $(docker inspect -f {{.Image}} executor-db-1) 300"
+    with broken(miner, "executor-2", rental, "docker rm -f container_1"):
+        answer = retire(miner, "executor-2")
+        assert "this host is rented out (container_1)" in answer["executor-2"]["msg"]
+    miner.contract.tao = 1
+    answer = retire(miner, "executor-2")
+    assert "executor-2: it stays" in answer["miner-1"]["msg"]
+    assert len(stack(miner, "executor-2")) == 3, "the row comes first"
+    assert at in sql(miner, "select address from executor")
+    miner.contract.tao = 0
+    answer = retire(miner, "executor-2", "--check")
+    assert at in sql(miner, "select address from executor")
+    answer = retire(miner, "executor-2")
+    assert answer["executor-2"]["changed"], answer
+    assert at not in sql(miner, "select address from executor")
+    assert stack(miner, "executor-2") == []
+    assert miner.on("executor-2", "docker volume ls -q") == volumes
+    assert len(stack(miner, "executor-1")) == 3
+    assert miner.deploy("--limit", "executor-2")["by_name"]["executor-2"]["registered"] is True
+
+
+def test_an_executor_that_cannot_be_reached_is_forgotten_all_the_same(miner):
+    at = next(host["address"] for host in miner.lab.status()["hosts"] if host["name"] == "executor-2")
+    with broken(miner, "executor-2", "systemctl stop ssh.socket ssh", "systemctl start ssh"):
+        answer = retire(miner, "executor-2")
+    assert answer["executor-2"]["unreachable"]
+    assert at not in sql(miner, "select address from executor")
+    assert miner.status()["by_name"]["executor-2"]["containers"], "it runs still"
+
+
+def test_nobody_retires_by_an_empty_name(miner):
+    before = rows(miner)
+    for name in ("", ",", "nobody"):
+        assert "executor-1" not in retire(miner, name)
+    assert rows(miner) == before
