@@ -62,7 +62,7 @@ def _flaws(executor):
 
 def is_hotkey(text):
     """Tell whether a text is an ss58 address of a Bittensor key: a type byte, 32 bytes of key, 2 of checksum."""
-    if not 45 <= len(text) <= 50 or set(text) - set(_BASE58):
+    if not text.startswith("5") or len(text) > 50 or set(text) - set(_BASE58):
         return False
     number = 0
     for character in text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +21,8 @@ class Endpoint:
 
 
 @contextmanager
-def evm_endpoint(network: str, tao: float | None) -> Iterator[Endpoint]:
-    """Answer on the gateway of a Docker network, which its containers reach."""
+def evm_endpoint(address: str, tao: float | None) -> Iterator[Endpoint]:
+    """Answer on an address of this machine: the gateway of a Docker network, which its containers reach."""
 
     class Stub(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -36,10 +35,8 @@ def evm_endpoint(network: str, tao: float | None) -> Iterator[Endpoint]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    inspect = ["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network]
-    gateway = subprocess.run(inspect, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    with HTTPServer((gateway, 0), Stub) as server:
-        endpoint = Endpoint(f"http://{gateway}:{server.server_port}", tao)
+    with HTTPServer((address, 0), Stub) as server:
+        endpoint = Endpoint(f"http://{address}:{server.server_port}", tao)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield endpoint
         server.shutdown()

@@ -7,12 +7,12 @@ does to the registry is undone after it.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import subprocess
 import sys
 import tarfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from evm import evm_endpoint
 from fleet import broken, wait_for
 
 from celium_ops.base.paths import collection_dir, collections_path
-from celium_ops.lab.layout import network_name
 
 A = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 B = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
@@ -35,14 +34,15 @@ PSQL = 'exec psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
 @pytest.fixture(scope="module")
 def miner(deployed):
     """Give the fleet with a miner whose collateral contract we answer for: ``miner.contract.tao``."""
-    with (
-        evm_endpoint(network_name(deployed.lab.name), 0) as contract,
-        deployed.variables("miner-1", miner_evm_rpc_url=contract.url),
-    ):
-        assert deployed.deploy("--limit", "miner-1")["ok"]
-        deployed.contract = contract
-        yield deployed
-    assert deployed.deploy("--limit", "miner-1")["ok"]
+    up = "docker compose --project-directory /opt/celium/miner up --detach --timeout 0 --wait miner"
+    gateway = address(deployed, "miner-1").rpartition(".")[0] + ".1"
+    with evm_endpoint(gateway, 0) as contract:
+        change = f"cp -p .env kept; echo SUBTENSOR_EVM_RPC_URL={contract.url} >> .env"
+        with broken(
+            deployed, "miner-1", f"cd /opt/celium/miner; {change}; {up}", f"cd /opt/celium/miner; mv kept .env; {up}"
+        ):
+            deployed.contract = contract
+            yield deployed
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,10 @@ def where(name):
     return {"address": f"10.9.0.{name[1:]}", "port": 8001}
 
 
+def address(fleet, host):
+    return next(one["address"] for one in fleet.lab.status()["hosts"] if one["name"] == host)
+
+
 def executor(name, validator=None, **more):
     return {"name": name, "miner": "miner-1", **where(name), "validator": validator, **more}
 
@@ -120,6 +124,7 @@ def test_one_call_adds_switches_and_removes_and_a_second_one_does_nothing(miner)
     plan = register(miner, wanted, ["r3", "r9"], "--check", "--diff")
     assert rows(miner) == before
     assert [one["actions"] for one in plan["executors"]] == [[], ["switch"], ["add"]]
+    assert not plan.get("failed"), plan["msg"]
     assert plan["diff"]["before"].splitlines() == [f"10.9.0.2:8001 for {A}", f"10.9.0.3:8001 for {B}"]
     assert plan["diff"]["after"].splitlines() == [f"10.9.0.2:8001 for {B}", f"10.9.0.5:8001 for {C}"]
 
@@ -208,7 +213,8 @@ def test_a_row_that_changes_while_the_module_runs_stops_every_switch(miner, host
         run = host.start([executor("r1", B), executor("r2", B)])
         wait_for(lambda: waits(miner))
         say(f"update executor set validator = '{B}' where address = '10.9.0.3'; commit;")  # noqa: S608 - our own
-        answer = json.loads(run.communicate()[0])
+        run.communicate()
+    answer = host.answer()
     assert answer["msg"] == (
         "not registered as wanted: r1, r2: the registry changed while this ran, so nothing was switched; plan again"
     )
@@ -233,6 +239,17 @@ def test_a_registry_that_cannot_be_read_is_left_alone(miner):
     assert rows(miner) == before
 
 
+def test_an_executor_that_cannot_be_added_stops_the_switches_that_may_rest_on_it(miner):
+    before = have(miner, r1=A, r3=A)
+    up = "docker start miner-miner-1; until docker exec miner-miner-1 true 2>/dev/null; do sleep 0.1; done"
+    with broken(miner, "miner-1", "docker stop -t 0 miner-miner-1", up):
+        answer = register(miner, [executor("r1", B), executor("r2", A)], ["r3"])
+    assert "r2: it is not in the registry; upstream said: Error response from daemon" in answer["msg"]
+    assert "r1: it was not switched, since another executor could not be added" in answer["msg"]
+    assert "10.9.0.3:8001: it stays, since its collateral cannot be read" in answer["msg"]
+    assert rows(miner) == before
+
+
 def test_text_in_the_registry_and_in_a_call_is_only_ever_data(miner):
     hostile = "x'); drop table executor; --\\.\t\u0001\u0002$a$ :x %s {document} é"
     fill(
@@ -253,14 +270,37 @@ def test_text_in_the_registry_and_in_a_call_is_only_ever_data(miner):
 # --- Killed -----------------------------------------------------------------------------------------------------------
 
 
-class MinerHost:
-    """The module's own source on the miner's host, where Ansible would have put it; the host can kill it there."""
+# Runs the module and kills it when it has started its so many-th program, after a delay: never, if there is none.
+# What it started goes on and ends by itself, so it waits for that. Prints the exit code and the number of programs.
+KILLER = """
+import pathlib, re, signal, subprocess, sys, time
 
-    MODULE = (
-        "cd /root/module && exec python3 -m ansible_collections.celium.ops.plugins.modules.miner_registry arguments"
-    )
-    # The command lines that it started go on when it is gone, and end by themselves.
-    QUIET = "while pgrep -f '[c]li.py|[p]sql -v' >/dev/null; do sleep 0.02; done"
+def busy():
+    lines = (path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline") if path.exists())
+    return any(re.search(b"psql\\0-v|src/cli.py", line) for line in lines)
+
+nth, delay = int(sys.argv[1]), float(sys.argv[2])
+module = subprocess.Popen([sys.executable, "-m", sys.argv[3], "arguments"], stdout=open("answer", "w"))
+children, seen = pathlib.Path(f"/proc/{module.pid}/task/{module.pid}/children"), []
+while module.poll() is None and len(seen) < nth:
+    try:
+        seen += [child for child in children.read_text().split() if child not in seen]
+    except OSError:
+        continue
+    time.sleep(0.002)
+if len(seen) == nth:
+    time.sleep(delay)
+    module.kill()
+print(module.wait(), len(seen))
+while busy():
+    time.sleep(0.02)
+"""
+
+
+class MinerHost:
+    """The module's own source on the miner's host, as Ansible would have put it there."""
+
+    MODULE = "ansible_collections.celium.ops.plugins.modules.miner_registry"
 
     def __init__(self, fleet):
         self.fleet = fleet
@@ -270,30 +310,37 @@ class MinerHost:
             archive.add(library, "ansible/module_utils", filter=_no_caches)
             archive.add(library.parent / "release.py", "ansible/release.py")
             archive.add(collection_dir() / "plugins", "ansible_collections/celium/ops/plugins", filter=_no_caches)
-        script = "rm -rf /root/module; mkdir /root/module; cd /root/module; tar x; touch ansible/__init__.py"
-        fleet.lab.pipe("miner-1", script, content.getvalue())
+        self.inside(
+            "rm -rf /root/module; mkdir /root/module; cd /root/module; tar x; touch ansible/__init__.py", content
+        )
+        self.inside("cat > /root/module/killer.py", io.BytesIO(KILLER.encode()))
+
+    def inside(self, script, content=None):
+        return self.fleet.lab.pipe("miner-1", script, content.getvalue() if content else b"").decode()
 
     def ask(self, executors, absent=()):
         arguments = {"executors": list(executors), "absent": [where(name) for name in absent]}
         content = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
-        self.fleet.lab.pipe("miner-1", "cat > /root/module/arguments", content)
+        self.inside("cat > /root/module/arguments", io.BytesIO(content))
 
     def start(self, executors, absent=()):
         self.ask(executors, absent)
-        command = ["docker", "exec", self.fleet.lab.docker_name("miner-1"), "sh", "-c", self.MODULE]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = ["docker", "exec", self.fleet.lab.docker_name("miner-1"), "sh", "-c"]
+        return subprocess.Popen([*command, self._killer(99)], stdout=subprocess.PIPE, text=True)
 
     def run(self):
-        """Run it to its end; return its answer and the seconds it took."""
-        began = time.monotonic()
-        return json.loads(self.fleet.on("miner-1", f"({self.MODULE}) || true")), time.monotonic() - began
+        """Run it to its end; return the number of programs that it started."""
+        return int(self.inside(self._killer(99)).split()[1])
 
-    def killed(self, seconds):
-        """Run it, kill it after so many seconds, wait until the host is quiet; tell whether it was still at work."""
-        script = (
-            f"({self.MODULE}) >/dev/null & sleep {seconds:.3f}; kill -9 $!; wait $! 2>/dev/null; echo $?; {self.QUIET}"
-        )
-        return self.fleet.on("miner-1", script).splitlines()[-1] == "137"
+    def answer(self):
+        return json.loads(self.inside("cat /root/module/answer"))
+
+    def killed(self, nth, delay):
+        """Run it and kill it on the way; tell whether it was still at work."""
+        return self.inside(self._killer(nth, delay)).split()[0] == "-9"
+
+    def _killer(self, nth, delay=0.0):
+        return f"cd /root/module && exec python3 killer.py {nth} {delay:.3f} {self.MODULE}"
 
 
 def _no_caches(entry):
@@ -309,11 +356,18 @@ def host(deployed):
 FLEET = [f"r{number}" for number in range(1, 41)]
 SWITCHES = [executor("r1", C, expected=B), *(executor(name, C, expected=A) for name in FLEET[1:])]
 BEFORE = {**dict.fromkeys(FLEET, A), "r1": B, "r60": A, "r61": C}
-# What is asked for, which rows are to go, and at how many points it is killed.
+# What is asked for, which rows are to go, the programs it starts, and the delays after the start of each at which it is
+# killed: at once, or a little later.
 KILLS = [
-    (SWITCHES, [], 12),
-    ([executor("r50", B, expected="unregistered"), *SWITCHES], ["r60", "r61"], 12),
+    (SWITCHES, [], ["read", "write", "read"], 3),
+    (
+        [executor("r50", B, expected="unregistered"), *SWITCHES],
+        ["r60"],
+        ["read", "add", "read", "write", "collateral", "remove", "read"],
+        2,
+    ),
 ]
+LATER = 0.15
 
 
 def whole(found, wanted, absent):
@@ -330,42 +384,44 @@ def whole(found, wanted, absent):
     return bool(switched), "r50" in found, len(BEFORE.keys() - found.keys())
 
 
-@pytest.mark.parametrize(("wanted", "absent", "points"), KILLS)
-def test_killed_at_any_point_nothing_is_half_done_and_the_next_run_ends_it(miner, host, wanted, absent, points, capsys):
+@pytest.mark.parametrize(("wanted", "absent", "programs", "delays"), KILLS)
+def test_killed_at_any_point_nothing_is_half_done_and_the_next_run_ends_it(
+    miner, host, wanted, absent, programs, delays, capsys
+):
     seeded = random.Random(51)  # noqa: S311 - no secret
     host.ask(wanted, absent)
     have(miner, **BEFORE)
-    span = host.run()[1]
+    assert host.run() == len(programs)
     after = {name: key for name, (_, key) in rows(miner).items()}
     wants = {one["name"]: one["validator"] for one in wanted}
     assert after == {name: key for name, key in {**BEFORE, **wants}.items() if name not in absent}
     killed, states = 0, set()
-    for point in range(points):
+    for nth, delay in itertools.product(range(1, len(programs) + 1), range(delays)):
         have(miner, **BEFORE)
-        killed += host.killed(span * (point + seeded.random()) / points)
+        killed += host.killed(nth, delay and seeded.uniform(0, LATER))
         states.add(whole(rows(miner), wanted, absent))
-        answer = host.run()[0]
-        assert not answer.get("failed"), answer
+        host.run()
+        assert not host.answer().get("failed"), host.answer()
         assert {name: key for name, (_, key) in rows(miner).items()} == after
     with capsys.disabled():
-        sys.stdout.write(f"\nkilled at {killed} points in {span:.1f} s, (switched, added, removed): {sorted(states)}\n")
-    assert killed >= points - 2, "the others had ended before"
+        sys.stdout.write(f"\nkilled at {killed} points, found (switched, added, removed): {sorted(states)}\n")
+    assert killed >= len(programs) * delays - 2, "the last program may have ended before its delay"
     assert len(states) >= 2
 
 
 def test_killed_while_it_waits_for_the_database_all_or_none_is_switched(miner, host):
     wanted = [executor("r1", B), executor("r2", B)]
-    for kill, validator in (("[m]odules.miner_registry", B), ("[m]odules.miner_registry|[p]sql -v", A)):
+    for kill, validator in (("[m]odules.miner_registry arg", B), ("[m]odules.miner_registry arg|[p]sql -v", A)):
         have(miner, r1=A, r2=A)
         with busy(miner) as say:
-            host.start(wanted)
+            run = host.start(wanted)
             wait_for(lambda: waits(miner))
             miner.on("miner-1", f"pkill -9 -f '{kill}'")
             say("commit;")
-        miner.on("miner-1", host.QUIET)
+            assert run.communicate()[0].startswith("-9")
         wait_for(lambda: not waits(miner))
         assert {found for _, found in rows(miner).values()} == {validator}
-    assert host.run()[0]["changed"]
+    host.run()
     assert {found for _, found in rows(miner).values()} == {B}
 
 
@@ -381,10 +437,11 @@ def stack(fleet, name):
 
 
 def test_an_executor_retires(miner):
-    at = next(host["address"] for host in miner.lab.status()["hosts"] if host["name"] == "executor-2")
-    volumes = miner.on("executor-2", "docker volume ls -q")
+    at = address(miner, "executor-2")
+    volumes = "docker volume ls -q --filter label=com.docker.compose.project"
+    before = miner.on("executor-2", volumes)
     rental = "docker run -d --name container_1 --entrypoint sleep $(docker inspect -f {{.Image}} executor-db-1) 300"
-    with broken(miner, "executor-2", rental, "docker rm -f container_1"):
+    with broken(miner, "executor-2", rental, "docker rm -fv container_1"):
         answer = retire(miner, "executor-2")
         assert "this host is rented out (container_1)" in answer["executor-2"]["msg"]
     miner.contract.tao = 1
@@ -399,14 +456,15 @@ def test_an_executor_retires(miner):
     assert answer["executor-2"]["changed"], answer
     assert at not in sql(miner, "select address from executor")
     assert stack(miner, "executor-2") == []
-    assert miner.on("executor-2", "docker volume ls -q") == volumes
+    assert before == miner.on("executor-2", volumes) != ""
     assert len(stack(miner, "executor-1")) == 3
     assert miner.deploy("--limit", "executor-2")["by_name"]["executor-2"]["registered"] is True
 
 
 def test_an_executor_that_cannot_be_reached_is_forgotten_all_the_same(miner):
-    at = next(host["address"] for host in miner.lab.status()["hosts"] if host["name"] == "executor-2")
-    with broken(miner, "executor-2", "systemctl stop ssh.socket ssh", "systemctl start ssh"):
+    at = address(miner, "executor-2")
+    rule = "INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset"
+    with broken(miner, "executor-2", f"iptables -I {rule}", f"iptables -D {rule}"):
         answer = retire(miner, "executor-2")
     assert answer["executor-2"]["unreachable"]
     assert at not in sql(miner, "select address from executor")

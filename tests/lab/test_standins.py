@@ -663,13 +663,17 @@ def with_address(row: Mapping[str, Any], standins: StandIns) -> dict[str, Any]:
     return found
 
 
+def gateway() -> str:
+    return docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK).stdout.strip()
+
+
 @contextlib.contextmanager
 def collateral_of(tao: int | None) -> Iterator[dict[str, str]]:
     """Give the environment that leads to an endpoint where everybody has this amount; with none, to no endpoint."""
     if tao is None:
         yield {}
         return
-    with evm_endpoint(NETWORK, tao) as endpoint:
+    with evm_endpoint(gateway(), tao) as endpoint:
         yield {"SUBTENSOR_EVM_RPC_URL": endpoint.url}
 
 
@@ -724,7 +728,7 @@ def test_cli_shows_an_updated_row_last(miner: Container, database: Database) -> 
 def test_cli_asks_a_stub_for_collateral_and_never_a_public_address(miner: Container, database: Database) -> None:
     executors(database, [["10.0.0.1", 8001, "v"]])
     command = ["pdm", "run", CLI, "get-executor-collateral", "--address", "10.0.0.1", "--port", "8001"]
-    with evm_endpoint(NETWORK, 1) as endpoint:
+    with evm_endpoint(gateway(), 1) as endpoint:
         done = miner.run(*command, env={"SUBTENSOR_EVM_RPC_URL": endpoint.url})
     assert done.returncode == 0
     assert "1.000000 TAO" in done.stderr

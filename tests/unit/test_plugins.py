@@ -1,16 +1,13 @@
 """The pure parts of our Ansible plugins; what they do on a host is tested in the lab."""
 
+import json
+
 import pytest
 from ansible_collections.celium.ops.plugins.filter.env_value import env_value
+from ansible_collections.celium.ops.plugins.module_utils import registry_plan as plan
+from ansible_collections.celium.ops.plugins.module_utils import registry_transaction as transaction
+from ansible_collections.celium.ops.plugins.module_utils.upstream_cli import collateral, command, explanation
 from ansible_collections.celium.ops.plugins.modules.json_merge import merge
-from ansible_collections.celium.ops.plugins.modules.miner_registry import (
-    command,
-    difference,
-    explanation,
-    of_dialect,
-    planned,
-    read_back,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,69 +50,161 @@ def test_what_no_env_file_can_carry_is_refused(value):
         env_value(value)
 
 
-GPU = {"name": "gpu-1", "address": "192.0.2.9", "port": 8001, "validator": "5new", "price": None}
-
-ROW = {"validator": "5new", "price": None}
+A = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+B = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+GPU = {"name": "gpu-1", "address": "192.0.2.9", "port": 8001, "validator": A, "price": None, "expected": None}
+PLACE = (GPU["address"], GPU["port"])
+ROW = {"uuid": "u", "address": GPU["address"], "port": GPU["port"], "validator": A, "price": None}
 
 # What the inventory says, the miner's default validator, the row, the dialect, and what is done.
 PLANS = [
-    ({}, None, None, "celium", ["add-executor"]),
-    ({}, None, {**ROW, "validator": "5old"}, "celium", ["switch-validator"]),
-    ({}, None, ROW, "celium", []),
-    ({"price": 1.5}, None, ROW, "celium", []),
-    ({}, "5default", ROW, "celium", []),
-    ({"price": 1.5}, None, None, "lium", ["add-executor"]),
-    ({"price": 1.5}, None, ROW, "lium", ["update-executor-price"]),
-    ({"price": 1.5}, None, {**ROW, "price": "NaN"}, "lium", ["update-executor-price"]),
-    ({"price": 1.5}, None, {**ROW, "price": 1.5}, "lium", []),
-    ({}, None, {**ROW, "price": 1.5}, "lium", []),
-    ({}, None, {**ROW, "validator": "5old"}, "lium", []),
-    ({"price": 0.0}, "5default", {**ROW, "price": 1.5}, "lium", ["switch-validator", "update-executor-price"]),
+    ({}, None, None, "celium", ["add"]),
+    ({}, None, {"validator": B}, "celium", ["switch"]),
+    ({}, None, {}, "celium", []),
+    ({"price": 1.5}, None, {}, "celium", []),
+    ({}, B, {}, "celium", []),
+    ({"validator": None}, None, None, "celium", []),
+    ({"validator": None}, None, {"validator": B}, "celium", []),
+    ({"price": 1.5}, None, None, "lium", ["add"]),
+    ({"price": 1.5}, None, {}, "lium", ["price"]),
+    ({"price": 1.5}, None, {"price": "NaN"}, "lium", ["price"]),
+    ({"price": 1.5}, None, {"price": 1.5}, "lium", []),
+    ({}, None, {"price": 1.5}, "lium", []),
+    ({}, None, {"validator": B}, "lium", []),
+    ({"price": 0.0}, B, {"price": 1.5}, "lium", ["switch", "price"]),
 ]
 
 
 @pytest.mark.parametrize(("change", "default_validator", "row", "dialect", "actions"), PLANS)
 def test_the_registry_is_brought_in_step(change, default_validator, row, dialect, actions):
-    assert planned(of_dialect({**GPU, **change}, dialect, default_validator), row, dialect) == actions
+    executor = plan.of_dialect({**GPU, **change}, dialect, default_validator)
+    assert plan.planned(executor, None if row is None else {**ROW, **row}, dialect) == actions
 
 
-IMPOSSIBLE = [({"validator": None}, None, "celium", "executor_validator"), ({}, None, "lium", "executor_price")]
+def test_a_price_that_is_missing_is_named():
+    with pytest.raises(ValueError, match="executor_price"):
+        plan.planned(GPU, None, "lium")
 
 
-@pytest.mark.parametrize(("change", "row", "dialect", "missing"), IMPOSSIBLE)
-def test_what_is_missing_is_named(change, row, dialect, missing):
-    with pytest.raises(ValueError, match=missing):
-        planned({**GPU, **change}, row, dialect)
-
-
-COMMANDS = [
-    ("add-executor", "celium", ["--validator", "5new"], ""),
-    ("add-executor", "lium", ["--price", "1.5"], ""),
-    ("switch-validator", "celium", ["--validator", "5new"], "y\n"),
-    ("switch-validator", "lium", ["--validator", "5new"], "y\n"),
-    ("update-executor-price", "lium", ["--price", "1.5"], ""),
+WRONG = [
+    ({"port": 0}, "gpu-1: 0 is no port"),
+    ({"port": 65536}, "65536 is no port"),
+    ({"address": ""}, "'' is no address"),
+    ({"address": "-h"}, "'-h' is no address"),
+    ({"address": "192.0.2.9 "}, "no address"),
+    ({"address": "a\nb"}, "no address"),
+    ({"validator": A[:-1] + "q"}, "its checksum is wrong"),
+    ({"validator": A[:-1]}, "no hotkey"),
+    ({"validator": "x'; drop table executor; --"}, "no hotkey"),
+    ({"validator": "1" + A}, "no hotkey"),
+    ({"price": -0.1}, "-0.1 is no price"),
+    ({"price": float("nan")}, "nan is no price"),
 ]
 
 
-@pytest.mark.parametrize(("action", "dialect", "options", "stdin"), COMMANDS)
-def test_every_option_is_given_since_a_missing_one_becomes_a_prompt(action, dialect, options, stdin):
+@pytest.mark.parametrize(("change", "flaw"), WRONG)
+def test_what_upstream_would_store_all_the_same_is_refused(change, flaw):
+    (found,) = plan.flaws([{**GPU, **change}], [])
+    assert flaw in found
+
+
+def test_good_executors_have_no_flaws_and_nobody_is_named_twice():
+    assert plan.flaws([GPU, {**GPU, "address": "gpu.example.org", "validator": None, "price": 0.0}], []) == []
+    assert plan.flaws([GPU, {**GPU, "address": "2001:db8::1", "validator": B}], []) == []
+    assert plan.flaws([GPU, GPU], []) == ["192.0.2.9:8001 is named twice"]
+    assert plan.flaws([GPU], [ROW]) == ["192.0.2.9:8001 is named twice"]
+
+
+# What the plan saw, what it wants, what is there now, and whether that is a surprise.
+EXPECTATIONS = [
+    (None, A, B, False),
+    (B, A, B, False),
+    (B, A, A, False),  # an interrupted run goes on
+    (B, A, "5other", True),
+    (B, A, None, True),
+    (B, B, "5other", True),
+    ("unregistered", A, None, False),
+    ("unregistered", A, A, False),
+    ("unregistered", A, B, True),
+    (B, None, "5other", False),  # nothing is to be done with it
+    (B, None, None, True),
+]
+
+
+@pytest.mark.parametrize(("expected", "wanted", "now", "surprise"), EXPECTATIONS)
+def test_a_plan_holds_while_the_registry_is_what_it_saw_or_what_it_wants(expected, wanted, now, surprise):
+    rows = {PLACE: {**ROW, "validator": now}} if now else {}
+    assert bool(plan.surprises([{**GPU, "expected": expected, "validator": wanted}], rows)) == surprise
+
+
+JSON_TEXT = st.text()
+
+
+@given(JSON_TEXT, JSON_TEXT)
+def test_no_value_gets_out_of_its_line_of_data(address, validator):
+    changes = [{"uuid": "u", "validator": validator, "price": None}]
+    seen = [{**ROW, "address": address}]
+    lines, others = (transaction.script(*asked).split("\n") for asked in ((changes, seen), ([], [])))
+    (data,) = [line for line, other in zip(lines, others, strict=True) if line != other]
+    assert json.loads(data) == {"changes": changes, "seen": seen}
+    assert data.isascii()
+    assert not {"\x01", "\x02", "\r"} & set(data)
+
+
+def test_what_the_transaction_writes():
+    executors = [
+        {**GPU, "price": 1.5, "actions": ["switch"]},
+        {**GPU, "price": 1.5, "actions": ["price"]},
+    ]
+    changes = plan.changes(executors, {PLACE: ROW})
+    assert [tuple(change.values()) for change in changes] == [("u", A, None), ("u", None, 1.5)]
+    assert "price_per_gpu =" in transaction.script(changes, [ROW])
+    assert "price_per_gpu =" not in transaction.script(changes[:1], [ROW]), "in dialect celium there is no such column"
+
+
+COMMANDS = [
+    ("add", "celium", ["add-executor"], ["--validator", A], ""),
+    ("add", "lium", ["add-executor"], ["--price", "1.5"], ""),
+    ("remove", "celium", ["remove-executor"], [], "y\n"),
+    ("remove", "lium", ["remove-executor"], [], "y\n1\n"),
+    ("collateral", "celium", ["get-executor-collateral"], [], ""),
+    ("collateral", "lium", ["get-executor-collateral"], [], "1\n"),
+]
+
+
+@pytest.mark.parametrize(("action", "dialect", "name", "options", "stdin"), COMMANDS)
+def test_every_option_and_answer_is_given_since_a_missing_one_becomes_a_prompt(action, dialect, name, options, stdin):
     arguments, answers = command(action, {**GPU, "price": 1.5}, dialect)
-    assert arguments[6:] == ["/root/app/src/cli.py", action, "--address", "192.0.2.9", "--port", "8001", *options]
+    assert arguments[6:] == ["/root/app/src/cli.py", *name, "--address", "192.0.2.9", "--port", "8001", *options]
     assert answers == stdin
 
 
-def outcome(rows, dialect="celium", **change):
-    result = of_dialect({**GPU, "error": None, **change}, dialect, None)
-    read_back(result, {(row["address"], row["port"]): row for row in rows}, dialect)
-    return result["error"]
+COLLATERAL = [
+    ("INFO:root:Executor u-1 collateral: 1.500000 TAO from collateral contract\n", 1.5),
+    ("INFO:root:Executor u-1 collateral: 0.000000 TAO from collateral contract\n", 0.0),
+    ("INFO:root:Executor u-2 collateral: 0.000000 TAO from collateral contract\n", None),
+    ("ERROR:root:Failed to get executor collateral: Cannot connect to host\n", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("said", "amount"), COLLATERAL)
+def test_collateral_is_known_only_when_upstream_says_so(said, amount):
+    assert collateral(said, "u-1") == amount
+
+
+def outcome(rows, dialect="celium", error=None, **change):
+    executor = plan.of_dialect({**GPU, "error": error, **change}, dialect, None)
+    return plan.read_back(executor, plan.by_endpoint(rows), dialect)
 
 
 def test_only_the_database_says_whether_a_change_worked():
-    assert outcome([{**GPU}], error="something on stderr") is None
-    assert "not in the registry; upstream said: Added executor" in outcome([], error="Added executor")
-    assert "still registered for 5old" in outcome([{**GPU, "validator": "5old"}])
-    assert outcome([{**GPU, "price": 1.5}], "lium", price=1.5, error="something") is None
-    assert "still registered for 5new at 0.5 USD" in outcome([{**GPU, "price": 0.5}], "lium", price=1.5)
+    assert outcome([ROW], error="something on stderr") is None
+    assert outcome([], error="upstream said: Added") == "it is not in the registry; upstream said: Added"
+    assert f"still registered for {B}" in outcome([{**ROW, "validator": B}])
+    assert outcome([{**ROW, "validator": B}], error="the registry changed") == "the registry changed"
+    assert outcome([{**ROW, "price": 1.5}], "lium", price=1.5, error="something") is None
+    assert f"still registered for {A} at 0.5 USD" in outcome([{**ROW, "price": 0.5}], "lium", price=1.5)
 
 
 SAID = [
@@ -137,11 +226,17 @@ def test_a_login_that_upstream_is_silent_about_is_named():
 
 
 def test_the_difference_shows_what_a_miner_keeps():
-    row = {"validator": "5old", "price": None}
-    endpoint = (GPU["address"], GPU["port"])
-    switched = difference({endpoint: row}, [of_dialect({**GPU, "price": 1.5}, "celium", None)])
-    assert switched == {"before": "192.0.2.9:8001 for 5old\n", "after": "192.0.2.9:8001 for 5new\n"}
-    priced = difference({endpoint: row}, [of_dialect({**GPU, "price": 1.5}, "lium", None)])
-    assert priced["after"] == "192.0.2.9:8001 for 5old at 1.5 USD per GPU and hour\n"
-    added = difference({}, [of_dialect({**GPU, "price": 1.5}, "lium", None)])
-    assert added["after"] == "192.0.2.9:8001 for the default validator at 1.5 USD per GPU and hour\n"
+    before = {PLACE: {**ROW, "validator": B}}
+    switched = plan.difference(before, [plan.of_dialect({**GPU, "price": 1.5}, "celium", None)], [])
+    assert switched == {"before": f"192.0.2.9:8001 for {B}\n", "after": f"192.0.2.9:8001 for {A}\n"}
+    free = plan.difference(before, [plan.of_dialect({**GPU, "price": 0.0}, "lium", None)], [])
+    assert free["after"] == f"192.0.2.9:8001 for {B} at 0.0 USD per GPU and hour\n"
+    added = plan.difference({}, [plan.of_dialect({**GPU, "price": 1.5}, "lium", None)], [])
+    assert added == {"before": "", "after": "192.0.2.9:8001 for the default validator at 1.5 USD per GPU and hour\n"}
+    assert plan.difference(before, [], [ROW]) == {"before": f"192.0.2.9:8001 for {B}\n", "after": ""}
+
+
+def test_many_that_failed_for_one_reason_are_one_line():
+    failed = [{**ROW, "name": f"gpu-{number}", "error": "dead"} for number in range(8)]
+    failed.append({**ROW, "name": None, "error": "held"})
+    assert plan.by_reason(failed) == "gpu-0, gpu-1, gpu-2, gpu-3, gpu-4, and 3 more: dead; 192.0.2.9:8001: held"
