@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+from fleet import Fleet, broken
+
 
 @dataclass
 class Endpoint:
@@ -40,3 +42,15 @@ def evm_endpoint(address: str, tao: float | None) -> Iterator[Endpoint]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield endpoint
         server.shutdown()
+
+
+@contextmanager
+def collateral_contract(fleet: Fleet) -> Iterator[Endpoint]:
+    """Answer what the fleet's miner asks of the collateral contract; nobody has any, unless the test says so."""
+    gateway = fleet.address("miner-1").rpartition(".")[0] + ".1"
+    stack = "cd /opt/celium/miner"
+    up = "docker compose up --detach --timeout 0 --wait miner"
+    with evm_endpoint(gateway, 0) as endpoint:
+        change = f"cp -p .env kept; echo SUBTENSOR_EVM_RPC_URL={endpoint.url} >> .env"
+        with broken(fleet, "miner-1", f"{stack}; {change}; {up}", f"{stack}; mv kept .env; {up}"):
+            yield endpoint

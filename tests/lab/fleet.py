@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from celium_ops.base.paths import collections_path
 
 Answer = dict[str, Any]
 
@@ -44,6 +47,24 @@ class Fleet:
         """Ask for the status; the answer has the hosts ``by_name`` too."""
         answer = self.run_json("status")
         return {**answer, "by_name": {host["name"]: host for host in answer.get("hosts", [])}}
+
+    def play(self, name: str, *arguments: str) -> Answer:
+        """Run a playbook with plain Ansible; return the result of the last task of each host."""
+        env = {
+            **self.lab.env,
+            "ANSIBLE_COLLECTIONS_PATH": collections_path(),
+            "ANSIBLE_PIPELINING": "True",
+            "ANSIBLE_TIMEOUT": "5",
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        }
+        command = ["ansible-playbook", "-i", str(self.lab.inventory), f"celium.ops.{name}", *arguments]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        tasks = [task for one in json.loads(done.stdout)["plays"] for task in one["tasks"]]
+        return {host: result for task in tasks for host, result in task["hosts"].items()}
+
+    def address(self, host: str) -> str:
+        """Return the address of a host."""
+        return next(str(one["address"]) for one in self.lab.status()["hosts"] if one["name"] == host)
 
     def started(self) -> dict[tuple[str, str], str]:
         """Return when each container of the fleet was started: what restarted shows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from evm import collateral_contract
 from fleet import wait_for
 from ruamel.yaml import YAML
 
@@ -38,10 +39,6 @@ def rows(fleet):
     return {address: rest for address, *rest in (row.split("|") for row in found)}
 
 
-def address(fleet, host):
-    return next(one["address"] for one in fleet.lab.status()["hosts"] if one["name"] == host)
-
-
 def test_a_fleet_of_celium_moves_over_and_keeps_its_rows(lium):
     before = lium.sql("select uuid from executor order by address").splitlines()
     lint = lium.run_json("inventory", "lint")
@@ -71,14 +68,14 @@ def test_a_new_executor_is_registered_with_its_price_for_the_one_validator(lium)
     with lium.variables("executor-1", executor_price=0.7):
         answer = lium.deploy("--limit", "executor-1")
         assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True), answer
-    uuid, *row = rows(lium)[address(lium, "executor-1")]
+    uuid, *row = rows(lium)[lium.address("executor-1")]
     assert row == [DEFAULT_VALIDATOR, "0.7"]
     assert lium.on("executor-1", "docker exec executor-executor-1 cat /root/.ssh/authorized_keys") == ""
     # Back to the inventory's price: a change, not a new row.
     problems = lium.status()["by_name"]["executor-1"]["problems"]
     assert problems == ["registered for 0.7, the inventory says 0.5"]
     assert lium.deploy("--limit", "executors")["ok"]
-    assert rows(lium)[address(lium, "executor-1")] == [uuid, DEFAULT_VALIDATOR, "0.5"]
+    assert rows(lium)[lium.address("executor-1")] == [uuid, DEFAULT_VALIDATOR, "0.5"]
     assert lium.status()["ok"]
 
 
@@ -95,6 +92,19 @@ def test_the_environments_differ_as_the_contract_says(lium):
     after = rows(lium)
     assert {validator for _, validator, _ in after.values()} == {OTHER_VALIDATOR}, "a miner serves one validator"
     assert {place: uuid for place, (uuid, *_) in after.items()} == {place: uuid for place, (uuid, *_) in before.items()}
+
+
+def test_upstream_itself_refuses_to_remove_a_row_under_collateral(lium):
+    before = rows(lium)
+    with collateral_contract(lium) as contract:
+        contract.tao = 1
+        answer = lium.play("retire", "-e", "retire=executor-1")
+        assert "has collateral 1.000000 TAO, cannot remove" in answer["miner-1"]["msg"]
+        assert rows(lium) == before
+        contract.tao = 0
+        assert lium.play("retire", "-e", "retire=executor-1")["executor-1"]["changed"]
+    assert before.keys() - rows(lium).keys() == {lium.address("executor-1")}
+    assert lium.deploy("--limit", "executor-1")["by_name"]["executor-1"]["registered"] is True
 
 
 def test_an_executor_that_the_miner_cannot_log_in_to_is_not_registered_and_the_error_says_why(lium):

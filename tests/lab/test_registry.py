@@ -18,10 +18,10 @@ from pathlib import Path
 
 import ansible.module_utils
 import pytest
-from evm import evm_endpoint
+from evm import collateral_contract
 from fleet import broken, wait_for
 
-from celium_ops.base.paths import collection_dir, collections_path
+from celium_ops.base.paths import collection_dir
 
 A = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 B = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
@@ -34,15 +34,9 @@ PSQL = 'exec psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
 @pytest.fixture(scope="module")
 def miner(deployed):
     """Give the fleet with a miner whose collateral contract we answer for: ``miner.contract.tao``."""
-    up = "docker compose --project-directory /opt/celium/miner up --detach --timeout 0 --wait miner"
-    gateway = address(deployed, "miner-1").rpartition(".")[0] + ".1"
-    with evm_endpoint(gateway, 0) as contract:
-        change = f"cp -p .env kept; echo SUBTENSOR_EVM_RPC_URL={contract.url} >> .env"
-        with broken(
-            deployed, "miner-1", f"cd /opt/celium/miner; {change}; {up}", f"cd /opt/celium/miner; mv kept .env; {up}"
-        ):
-            deployed.contract = contract
-            yield deployed
+    with collateral_contract(deployed) as contract:
+        deployed.contract = contract
+        yield deployed
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +79,6 @@ def where(name):
     return {"address": f"10.9.0.{name[1:]}", "port": 8001}
 
 
-def address(fleet, host):
-    return next(one["address"] for one in fleet.lab.status()["hosts"] if one["name"] == host)
-
-
 def executor(name, validator=None, **more):
     return {"name": name, "miner": "miner-1", **where(name), "validator": validator, **more}
 
@@ -99,23 +89,8 @@ def register(fleet, executors=(), absent=(), *flags, **variables):
         "miner_executors": list(executors),
         "miner_absent": [{**where(n), "miner": "miner-1"} for n in absent],
     }
-    answer = play(fleet, "register", *flags, "-e", json.dumps(variables))
+    answer = fleet.play("register", *flags, "-e", json.dumps(variables))
     return answer["miner-1"]
-
-
-def play(fleet, name, *arguments):
-    """Run a playbook with plain Ansible; return the result of each host's last task."""
-    env = {
-        **fleet.lab.env,
-        "ANSIBLE_COLLECTIONS_PATH": collections_path(),
-        "ANSIBLE_PIPELINING": "True",
-        "ANSIBLE_TIMEOUT": "5",
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-    }
-    command = ["ansible-playbook", "-i", str(fleet.lab.inventory), f"celium.ops.{name}", *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    tasks = [task for one in json.loads(done.stdout)["plays"] for task in one["tasks"]]
-    return {host: result for task in tasks for host, result in task["hosts"].items()}
 
 
 def test_one_call_adds_switches_and_removes_and_a_second_one_does_nothing(miner):
@@ -429,7 +404,7 @@ def test_killed_while_it_waits_for_the_database_all_or_none_is_switched(miner, h
 
 
 def retire(fleet, name, *flags):
-    return play(fleet, "retire", "-e", f"retire={name}", *flags)
+    return fleet.play("retire", "-e", f"retire={name}", *flags)
 
 
 def stack(fleet, name):
@@ -437,7 +412,7 @@ def stack(fleet, name):
 
 
 def test_an_executor_retires(miner):
-    at = address(miner, "executor-2")
+    at = miner.address("executor-2")
     volumes = "docker volume ls -q --filter label=com.docker.compose.project"
     before = miner.on("executor-2", volumes)
     rental = "docker run -d --name container_1 --entrypoint sleep $(docker inspect -f {{.Image}} executor-db-1) 300"
@@ -462,7 +437,7 @@ def test_an_executor_retires(miner):
 
 
 def test_an_executor_that_cannot_be_reached_is_forgotten_all_the_same(miner):
-    at = address(miner, "executor-2")
+    at = miner.address("executor-2")
     rule = "INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset"
     with broken(miner, "executor-2", f"iptables -I {rule}", f"iptables -D {rule}"):
         answer = retire(miner, "executor-2")
