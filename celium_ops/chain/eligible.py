@@ -61,6 +61,8 @@ def rules_of(values: Mapping[str, Any]) -> Rules:
     return Rules(
         min_alpha=defaults.min_alpha if alpha is None else int(alpha) * RAO,
         min_total=defaults.min_total if total is None else int(total) * RAO,
+        allow=frozenset(values.get("miner_assign_allow") or ()),
+        deny=frozenset(values.get("miner_assign_deny") or ()),
         only=values.get("miner_default_validator") or LIUM_VALIDATOR if lium else None,
     )
 

@@ -1,0 +1,87 @@
+"""Which executors of a miner may be assigned and which may not move: its registry joined with what its hosts show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from celium_ops.assignment.model import Row
+from celium_ops.fleet.model import Host
+from celium_ops.registry.rows import Endpoint, Registration
+from celium_ops.remote.probe import Sight
+from celium_ops.workflows.status import container_problems
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The executors of one miner.
+
+    Args:
+        rows: what the solver gets: every registered executor, and every one that is ready to be.
+        hosts: the hosts of the inventory, by the name of their row.
+        leftovers: the rows of the registry that no host of the inventory has.
+        waiting: why a host of the inventory that is not registered cannot be yet, by host.
+    """
+
+    rows: tuple[Row, ...]
+    hosts: Mapping[str, Host]
+    leftovers: tuple[str, ...] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
+
+
+def row_name(endpoint: Endpoint) -> str:
+    """Return what the solver and people call an executor: address:port."""
+    return "{}:{}".format(*endpoint)
+
+
+def candidates(
+    executors: Sequence[Host],
+    registry: Mapping[Endpoint, Registration],
+    sights: Mapping[str, Sight],
+    even_if_rented: bool = False,
+) -> Candidates:
+    """Join a miner's registry with its hosts in the inventory and what they show; pure."""
+    hosts = {host.endpoint: host for host in executors}
+    leftovers = [endpoint for endpoint in registry if endpoint not in hosts]
+    rows = [
+        Row(row_name(endpoint), registry[endpoint].validator, "no host of the inventory has it")
+        for endpoint in leftovers
+    ]
+    waiting = {}
+    for endpoint, host in hosts.items():
+        row, sight = registry.get(endpoint), sights[host.name]
+        if row is None and (reason := _not_ready(host, sight)):
+            waiting[host.name] = reason
+            continue
+        lock = None if row is None or even_if_rented else _rented(sight)
+        rows.append(
+            Row(
+                executor=row_name(endpoint),
+                current=row.validator if row else None,
+                lock=lock,
+                pin=host.values.get("executor_validator"),
+                weight=int(host.values.get("executor_weight") or 1),
+            )
+        )
+    return Candidates(
+        tuple(rows),
+        {row_name(endpoint): host for endpoint, host in hosts.items()},
+        tuple(row_name(endpoint) for endpoint in leftovers),
+        waiting,
+    )
+
+
+def _not_ready(host: Host, sight: Sight) -> str | None:
+    """Return why an executor may not be registered: only one that is well is offered to validators."""
+    if not sight.reachable or sight.containers is None:
+        return next(iter(sight.errors), "it shows no containers")
+    if host.values.get("celium_dialect") == "lium" and host.values.get("executor_price") is None:
+        return "it has no executor_price, which its miner wants"
+    return next(iter(container_problems(host, sight.containers)), None)
+
+
+def _rented(sight: Sight) -> str | None:
+    """Return why an executor may not lose its validator: a tenant has it, or nobody can tell."""
+    if sight.rentals is None:
+        return "cannot be asked whether it is rented"
+    return f"rented ({', '.join(sight.rentals)})" if sight.rentals else None
