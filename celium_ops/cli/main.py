@@ -9,7 +9,7 @@ import typer
 
 from celium_ops import __version__
 from celium_ops.base.errors import UsageError
-from celium_ops.cli import assign, chain, deploy, env, hosts, inventory, lab, runs, status
+from celium_ops.cli import assign, chain, deploy, env, hosts, inventory, lab, retire, runs, status
 from celium_ops.cli.options import InventoryOption, JsonOption, Settings, VerboseOption, YesOption, command, remember
 from celium_ops.cli.views import show_error
 
@@ -30,6 +30,7 @@ app.add_typer(assign.app, name="assign")
 app.add_typer(hosts.app, name="hosts")
 command(app, "init")(inventory.init)
 command(app, "deploy")(deploy.deploy)
+command(app, "retire")(retire.retire)
 command(app, "status")(status.status)
 command(app, "exec")(hosts.exec_)
 command(app, "logs")(hosts.logs)

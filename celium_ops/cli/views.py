@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from celium_ops.journal.runs import Run
     from celium_ops.workflows.deploy import Deployment
     from celium_ops.workflows.inventory import ShownHost
+    from celium_ops.workflows.retire import Retirement
     from celium_ops.workflows.status import HostStatus
     from celium_ops.workflows.trust import HostTrust
 
@@ -130,6 +131,15 @@ def _show_trouble(console: Console, host: str, problems: Iterable[str], remedy: 
         console.print(f"[red]{host}[/]: {escape(problem)}")
     if remedy:
         console.print(f"  [bold]Remedy[/] {escape(remedy)}")
+
+
+def show_retirement(done: Retirement) -> None:
+    """Show whether an executor is gone, and what is left to do."""
+    console = out()
+    for host, error in done.errors.items():
+        _show_trouble(console, host, [error], None)
+    if not done.errors:
+        console.print(f"{done.host} is retired; take it out of the inventory (run {done.run})")
 
 
 def show_status(hosts: list[HostStatus]) -> None:
