@@ -19,7 +19,8 @@ description:
   - What was asked for is checked before anything is touched. Then executors are added, then switched and priced,
     then rows are removed, so that whenever this is interrupted no validator has lost an executor before it has its
     new one. Running it again finishes the job.
-  - In dialect celium, nothing is switched when an executor could not be added, since the plan may rest on it.
+  - What fails stops what follows, since the plan may rest on it. In dialect lium, where all serve one validator, an
+    executor that could not be added stops nothing.
   - Rows that are not named are left alone, and returned.
 author: The celium-ops authors
 options:
@@ -108,7 +109,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celium.ops.plugins.module_utils import probe, registry_plan, registry_transaction, upstream_cli
 from ansible_collections.celium.ops.plugins.module_utils.registry_plan import by_endpoint, endpoint
 
-CHANGED = "the registry changed while this ran, so nothing was switched; plan again"
+CHANGED = "not done, since the registry changed while this ran; plan again"
+NOT_ADDED = "not done, since another executor could not be added and the plan may rest on it"
 
 
 def asked(params):
@@ -131,7 +133,7 @@ def draw_up(executors, absent, rows, params):
 
 
 def add(executors, rows, dialect):
-    """Add executors; return all rows, and why the others may not be switched now, if so."""
+    """Add executors; return all rows, and why the rest may not be done now, if so."""
     for executor in executors:
         executor["error"] = f"upstream said: {upstream_cli.explanation(upstream_cli.call('add', executor, dialect))}"
     now = probe.registry()
@@ -139,7 +141,7 @@ def add(executors, rows, dialect):
     if [row for row in now if endpoint(row) not in new] != rows:
         return now, CHANGED
     if dialect == "celium" and new - by_endpoint(now).keys():
-        return now, "it was not switched, since another executor could not be added and the plan may rest on it"
+        return now, NOT_ADDED
     return now, None
 
 
@@ -166,20 +168,24 @@ def held(entry, row, even_if_unknown):
     return None
 
 
-def remove(entry, rows, params, check_mode):
-    """Remove a row, unless something holds it."""
-    if params["dialect"] == "celium":
-        entry["error"] = held(entry, rows[endpoint(entry)], params["even_if_collateral_unknown"])
-    if not entry["error"] and not check_mode:
-        said = upstream_cli.explanation(upstream_cli.call("remove", entry, params["dialect"]))
-        entry["error"] = f"it is still registered; upstream said: {said}"
+def remove(entry, row, params, check_mode):
+    """Remove a row, unless something holds it; return what that is, or what upstream said."""
+    reason = held(entry, row, params["even_if_collateral_unknown"]) if params["dialect"] == "celium" else None
+    if reason or check_mode:
+        return reason
+    said = upstream_cli.call("remove", entry, params["dialect"])
+    return f"it is still registered; upstream said: {upstream_cli.explanation(said)}"
 
 
 def apply(executors, absent, rows, params):
-    """Make the changes, and let the database decide on them; return the rows afterwards."""
+    """Make the changes, and let the database decide on them; return the rows afterwards.
+
+    Additions come first and removals last, and what fails stops what follows, so that at no point a validator has lost
+    an executor before another has taken its place.
+    """
     dialect, reason = params["dialect"], None
     adding = [executor for executor in executors if "add" in executor["actions"]]
-    changing = [executor for executor in executors if executor["actions"] and executor not in adding]
+    changing = [executor for executor in executors if executor["actions"] and "add" not in executor["actions"]]
     if adding:
         rows, reason = add(adding, rows, dialect)
     if changing:
@@ -187,7 +193,7 @@ def apply(executors, absent, rows, params):
         for executor in changing:
             executor["error"] = reason
     for entry in removing(absent):
-        remove(entry, by_endpoint(rows), params, check_mode=False)
+        entry["error"] = reason or remove(entry, by_endpoint(rows)[endpoint(entry)], params, check_mode=False)
     after = by_endpoint(probe.registry())
     for executor in adding + changing:
         executor["error"] = registry_plan.read_back(executor, after, dialect)
@@ -231,7 +237,7 @@ def bring_in_step(module):
         except OSError as error:
             module.fail_json(msg=f"the registry cannot be read any more, run this again: {error}", changed=True)
     for entry in removing(absent):
-        remove(entry, before, module.params, check_mode=True)
+        entry["error"] = remove(entry, before[endpoint(entry)], module.params, check_mode=True)
     return before, before, executors, absent
 
 
@@ -289,7 +295,7 @@ def report(module, before, after, executors, absent):
             "celium-ops deploy or celium-ops assign gives them one"
         )
     if failed := [result for result in executors + absent if result["error"]]:
-        module.fail_json(msg=f"not registered as wanted: {registry_plan.by_reason(failed)}", **outcome)
+        module.fail_json(msg=f"the registry is not as wanted: {registry_plan.by_reason(failed)}", **outcome)
     module.exit_json(**outcome)
 
 

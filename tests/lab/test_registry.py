@@ -182,16 +182,17 @@ def busy(fleet):
         yield say
 
 
-def test_a_row_that_changes_while_the_module_runs_stops_every_switch(miner, host):
-    before = have(miner, r1=A, r2=A, r3=C)
+def test_a_row_that_changes_while_the_module_runs_stops_every_change(miner, host):
+    before = have(miner, r1=A, r2=A, r3=C, r4=C)
     with busy(miner) as say:
-        run = host.start([executor("r1", B), executor("r2", B)])
+        run = host.start([executor("r1", B), executor("r2", B)], ["r4"])
         wait_for(lambda: waits(miner))
         say(f"update executor set validator = '{B}' where address = '10.9.0.3'; commit;")  # noqa: S608 - our own
         run.communicate()
     answer = host.answer()
     assert answer["msg"] == (
-        "not registered as wanted: r1, r2: the registry changed while this ran, so nothing was switched; plan again"
+        "the registry is not as wanted: r1, r2, 10.9.0.4:8001: "
+        "not done, since the registry changed while this ran; plan again"
     )
     assert rows(miner) == {**before, "r3": (uuid_of("r3"), B)}
 
@@ -214,14 +215,13 @@ def test_a_registry_that_cannot_be_read_is_left_alone(miner):
     assert rows(miner) == before
 
 
-def test_an_executor_that_cannot_be_added_stops_the_switches_that_may_rest_on_it(miner):
+def test_an_executor_that_cannot_be_added_stops_what_may_rest_on_it(miner):
     before = have(miner, r1=A, r3=A)
     up = "docker start miner-miner-1; until docker exec miner-miner-1 true 2>/dev/null; do sleep 0.1; done"
     with broken(miner, "miner-1", "docker stop -t 0 miner-miner-1", up):
         answer = register(miner, [executor("r1", B), executor("r2", A)], ["r3"])
     assert "r2: it is not in the registry; upstream said: Error response from daemon" in answer["msg"]
-    assert "r1: it was not switched, since another executor could not be added" in answer["msg"]
-    assert "10.9.0.3:8001: it stays, since its collateral cannot be read" in answer["msg"]
+    assert "r1, 10.9.0.3:8001: not done, since another executor could not be added" in answer["msg"]
     assert rows(miner) == before
 
 
