@@ -152,5 +152,5 @@ def deployed(fleet: Fleet) -> Fleet:
     """Give the same fleet, deployed: by the tests that ran before, or else now."""
     if not fleet.status()["ok"]:
         answer = fleet.deploy()
-        assert answer["ok"], answer
+        assert answer["ok"], [(host["name"], host["error"]) for host in answer["hosts"] if host["result"] != "ok"]
     return fleet

@@ -48,8 +48,9 @@ def chain(free, tmp_path):
 
 def rows(fleet):
     """Return the validator and the uuid of each executor, as the database has them."""
-    lines = fleet.sql("select address || ':' || port, validator, uuid from executor").splitlines()
-    return {place: (validator, uuid) for place, validator, uuid in (line.split("|") for line in lines)}
+    lines = fleet.sql("select address, port, validator, uuid from executor").splitlines()
+    found = (line.split("|") for line in lines)
+    return {f"{address}:{port}": (validator, uuid) for address, port, validator, uuid in found}
 
 
 def best(world: Snapshot, today: dict[str, str]) -> tuple:
