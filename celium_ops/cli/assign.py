@@ -71,7 +71,7 @@ def apply(
     """
     from celium_ops.cli import assign_views, views
     from celium_ops.cli.progress import Progress
-    from celium_ops.workflows.assign import apply as make_it_so
+    from celium_ops.workflows.move import apply as make_it_so
 
     def agree(assignment: Assignment) -> None:
         if not settings.json:
@@ -124,7 +124,7 @@ def history(
       celium-ops assign history --json | jq '.runs[0].moves'
     """
     from celium_ops.cli import assign_views, views
-    from celium_ops.workflows.assign import history as read_history
+    from celium_ops.workflows.move import history as read_history
 
     runs = read_history(settings.inventory, limit)
     if settings.json:

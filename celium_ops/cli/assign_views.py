@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from celium_ops.assignment.model import Move
     from celium_ops.cli.options import Settings
     from celium_ops.journal.runs import Run
-    from celium_ops.workflows.assign import Applied, Assignment, MinerPlan
+    from celium_ops.workflows.assign import Assignment, MinerPlan
+    from celium_ops.workflows.move import Applied
     from celium_ops.workflows.watch import Tick
 
 BAR = 20

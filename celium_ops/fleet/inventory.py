@@ -228,11 +228,9 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
     for host in fleet.of_role("executor"):
         at = functools.partial(_at_key, fleet.inventory, resolved[host.name])
         yield from _link_to_miner(fleet, host, resolved[host.name], at)
-        dialect = host.values.get("celium_dialect")
-        needed = "executor_price" if dialect == "lium" else "executor_validator"
-        if host.miner and resolved[host.name].variables.get(needed, Located(None)).value is None:
-            message = f"{host.name} has no {needed}, so it will not be registered and earns nothing"
-            yield at(needed, "warning", message, all_variables()[needed].meaning)
+        if host.miner and host.values.get("celium_dialect") == "lium" and host.values.get("executor_price") is None:
+            message = f"{host.name} has no executor_price, so it will not be registered and earns nothing"
+            yield at("executor_price", "warning", message, all_variables()["executor_price"].meaning)
 
 
 def _given_twice(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:

@@ -55,13 +55,6 @@ class Host:
         return self.values.get("celium_dialect") == "celium" and self.values.get("celium_network") == "finney"
 
     @property
-    def can_be_registered(self) -> bool:
-        """Tell whether an executor's miner has all it needs: dialect celium registers it for one validator."""
-        return bool(self.miner) and (
-            self.values.get("celium_dialect") != "celium" or bool(self.values.get("executor_validator"))
-        )
-
-    @property
     def miner(self) -> str | None:
         """Return the inventory name of an executor's miner."""
         return self.values.get("executor_miner")

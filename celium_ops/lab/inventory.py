@@ -168,7 +168,6 @@ def host_variables(host: Host, facts: Facts) -> dict[str, Any]:
         miners = [other.name for other in facts.hosts if other.group == "miners"]
         if miners:
             variables["executor_miner"] = miners[(host.number - 1) % len(miners)]
-        variables["executor_validator"] = facts.validator
     return variables
 
 

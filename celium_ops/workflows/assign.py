@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from celium_ops.assignment.model import Move, Plan, Validator
+from celium_ops.assignment.model import Move, Plan, Row, Validator
 from celium_ops.assignment.solve import solve
 from celium_ops.base.errors import CeliumError, GuardError, UsageError
 from celium_ops.chain import guards, reader, snapshot
@@ -20,15 +19,11 @@ from celium_ops.chain.snapshot import Snapshot
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
-from celium_ops.journal.runs import HostEntry, Journal, Run
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
 from celium_ops.remote.probe import Sight, probe
-from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.workflows.candidates import Candidates, candidates, row_name
 from celium_ops.workflows.chain import find_source
-from celium_ops.workflows.lock import fleet_locked
 
-COMMAND = "assign apply"
 REGISTRY_MODULE = "celium.ops.miner_registry"
 UNREGISTERED = "unregistered"
 """What the registry module is told of an executor that had no row."""
@@ -121,7 +116,7 @@ class Assignment:
             "coverage": {"before": self.coverage("before"), "after": self.coverage("after")},
             "validators": self.validators,
             "miners": [_miner_json(miner) for miner in self.miners],
-            "moves": [_move_json(miner, move) for miner, move in self.moves],
+            "moves": [move_json(miner, move) for miner, move in self.moves],
         }
 
 
@@ -153,7 +148,8 @@ def _miner_json(miner: MinerPlan) -> dict[str, Any]:
     }
 
 
-def _move_json(miner: MinerPlan, move: Move) -> dict[str, Any]:
+def move_json(miner: MinerPlan, move: Move) -> dict[str, Any]:
+    """Return one move as ``assign plan --json`` and ``assign apply --json`` promise it."""
     host = miner.candidates.hosts.get(move.executor)
     return {
         "miner": miner.miner.name,
@@ -232,9 +228,8 @@ def _look(hosts: list[Host]) -> dict[str, Sight]:
 def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight], wish: Wish) -> MinerPlan:
     registry = _registry(miner, sights[miner.name])
     found = candidates(fleet.executors_of(miner.name), registry, sights, wish.even_if_rented)
-    coverage = Fraction(int(miner.values["miner_assign_coverage"]), 100)
     hysteresis = Fraction(str(miner.values["miner_assign_hysteresis"]))
-    return MinerPlan(miner, found, solve(found.rows, validators(miner, read), coverage, hysteresis))
+    return MinerPlan(miner, found, solve(found.rows, validators(miner, read), _coverage(miner), hysteresis))
 
 
 def _registry(miner: Host, sight: Sight) -> dict[Endpoint, Registration]:
@@ -257,124 +252,51 @@ def validators(miner: Host, read: Snapshot) -> list[Validator]:
     ]
 
 
-@dataclass(frozen=True)
-class Applied:
-    """An assignment that was applied; ``errors`` say what went wrong, by the miner or the executor's row."""
+def additions(fleet: Fleet, newcomers: list[Host]) -> list[dict[str, Any]]:
+    """Return executors that came up as the registry module takes them, each with the validator the stake asks for.
 
-    run: str | None
-    assignment: Assignment
-    errors: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def made(self) -> list[tuple[MinerPlan, Move]]:
-        """Return the moves that were made, as the registries say after them."""
-        return [
-            (miner, move)
-            for miner, move in self.assignment.moves
-            if move.executor not in self.errors and miner.miner.name not in self.errors
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what was done as ``assign apply --json`` promises it."""
-        moves = [_move_json(miner, move) for miner, move in self.made]
-        return {"run": self.run, **self.assignment.to_json(), "moves": moves, "errors": self.errors}
-
-
-def apply(wish: Wish, agree: Callable[[Assignment], None], on_host: OnHost, warn: Callable[[str], None]) -> Applied:
-    """Work out the best assignment and apply it; the fleet is locked meanwhile.
-
-    ``agree`` is shown the plan before anything is changed, and raises when it is not to be applied.
+    Whoever is registered stays where it is: to move is for ``apply``.
 
     Raises:
-        GuardError: as ``plan``, or too many executors would move at once, or somebody else changes the fleet.
-        CeliumError: as ``plan``, or Ansible did not run at all.
-        KeyboardInterrupt: ctrl-c; the same command finishes the job.
+        CeliumError: the chain cannot be read.
+        GuardError: it, or a registry, is not safe to act on.
     """
-    fleet, state = load_fleet(wish.inventory), fleet_dir(wish.inventory)
-    with fleet_locked(fleet, state, "an assignment", warn):
-        assignment = plan(wish)
-        if not assignment.moves:
-            return Applied(None, assignment)
-        refuse_too_many(assignment, wish)
-        agree(assignment)
-        return _journaled(Journal(state), wish, assignment, on_host)
+    read = reading(Wish(fleet.inventory))
+    miners = [fleet.host(name) for name in sorted({host.miner for host in newcomers if host.miner})]
+    sights = _look(miners)
+    found = []
+    for miner in miners:
+        registry = _registry(miner, sights[miner.name])
+        own = {row_name(host.endpoint): host for host in newcomers if host.miner == miner.name}
+        rows = [Row(row_name(endpoint), one.validator, "it is registered") for endpoint, one in registry.items()]
+        rows += [Row(name, weight=int(host.values["executor_weight"])) for name, host in own.items()]
+        best = MinerPlan(miner, Candidates(tuple(rows), own), solve(rows, validators(miner, read), _coverage(miner)))
+        found += [wanted(best, move) for move in best.moves]
+    return found
 
 
-def refuse_too_many(assignment: Assignment, wish: Wish) -> None:
-    """Stop a plan that moves so much that the chain's data are the likelier reason.
-
-    Raises:
-        GuardError: it does, and the operator did not say that it may.
-    """
-    reasons = [miner.too_many for miner in assignment.miners if miner.too_many]
-    if reasons and TOO_MANY not in wish.override:
-        raise GuardError(
-            "; ".join(reasons),
-            remedy=f"look at celium-ops assign plan; if it is right: --override {TOO_MANY}, or miner_assign_max_moves",
-            code=TOO_MANY,
-        )
-
-
-def _journaled(journal: Journal, wish: Wish, assignment: Assignment, on_host: OnHost) -> Applied:
-    run = journal.begin(COMMAND, {"inventory": str(wish.inventory), "moves": len(assignment.moves)})
-    # Before anything is touched, so that whoever finds us dead knows what was under way.
-    journal.detail(run, {**assignment.to_json(), "errors": None})
-    try:
-        applied = Applied(run, assignment, _move(wish, assignment, on_host))
-    except BaseException as error:
-        journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        raise
-    journal.detail(run, applied.to_json())
-    entries = [
-        HostEntry(name, "failed" if name in applied.errors else "ok", changed, 0.0, applied.errors.get(name))
-        for name, changed in _made_at(applied).items()
-    ]
-    journal.finish(run, "failed" if applied.errors else "ok", entries)
-    return applied
-
-
-def _made_at(applied: Applied) -> dict[str, int]:
-    counts = {miner.miner.name: 0 for miner in applied.assignment.miners if miner.moves}
-    for miner, _ in applied.made:
-        counts[miner.miner.name] += 1
-    return counts
-
-
-def _move(wish: Wish, assignment: Assignment, on_host: OnHost) -> dict[str, str]:
-    """Hand the moves over to the miners and return what went wrong."""
-    miners = tuple(miner.miner.name for miner in assignment.miners if miner.moves)
-    variables = {"miner_executors": [wanted(miner, move) for miner, move in assignment.moves]}
-    recap = run_playbook(Playbook("register", wish.inventory, miners, variables=variables), on_host)
-    errors: dict[str, str] = {}
-    for name in miners:
-        host = recap.hosts.get(name)
-        results = recap.outputs.get(REGISTRY_MODULE, {}).get(name, {}).get("executors")
-        if results is not None:
-            errors |= {row_name((one["address"], one["port"])): one["error"] for one in results if one["error"]}
-        elif host is None or host.result != "ok":
-            errors[name] = (host.error if host else None) or "was never reached"
-    return errors
+def _coverage(miner: Host) -> Fraction:
+    return Fraction(int(miner.values["miner_assign_coverage"]), 100)
 
 
 def wanted(miner: MinerPlan, move: Move) -> dict[str, Any]:
     """Return a move as the registry module takes it; ``expected`` is what the plan saw, so nobody's change is lost."""
-    address, _, port = move.executor.rpartition(":")
+    expected = move.from_ or UNREGISTERED
     host = miner.candidates.hosts.get(move.executor)
+    if host:
+        return {**registration(host, move.to), "expected": expected}
+    address, _, port = move.executor.rpartition(":")
+    place = {"name": move.executor, "miner": miner.miner.name, "address": address, "port": int(port)}
+    return {**place, "validator": move.to, "price": None, "expected": expected}
+
+
+def registration(host: Host, validator: str | None) -> dict[str, Any]:
+    """Return an executor as the registry module takes it, to serve a validator, or the one it has."""
     return {
-        "name": host.name if host else move.executor,
-        "miner": miner.miner.name,
-        "address": address,
-        "port": int(port),
-        "validator": move.to,
-        "price": host.values.get("executor_price") if host else None,
-        "expected": move.from_ or UNREGISTERED,
+        "name": host.name,
+        "miner": host.miner,
+        "address": host.endpoint[0],
+        "port": host.endpoint[1],
+        "validator": validator,
+        "price": host.values.get("executor_price"),
     }
-
-
-def history(inventory: Path, limit: int) -> list[tuple[Run, dict[str, Any]]]:
-    """Return the assignments that were applied, newest first, each with its document.
-
-    Raises:
-        CeliumError: the journal cannot be read.
-    """
-    return list(Journal(fleet_dir(inventory)).details(COMMAND, limit))

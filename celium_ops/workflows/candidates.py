@@ -60,7 +60,7 @@ def candidates(
                 current=row.validator if row else None,
                 lock=lock,
                 pin=host.values.get("executor_validator"),
-                weight=int(host.values.get("executor_weight") or 1),
+                weight=int(host.values["executor_weight"]),
             )
         )
     return Candidates(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,11 @@ from celium_ops.fleet.inventory import ROLES, load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
-from celium_ops.remote.ssh import why
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import HostRecap, Recap
-from celium_ops.workflows.faults import recognise
 from celium_ops.workflows.lock import fleet_locked
-
-REGISTRY_MODULE = "celium.ops.miner_registry"
+from celium_ops.workflows.outcomes import HostOutcome, outcome_of
+from celium_ops.workflows.registration import register_the_rest
 
 
 @dataclass(frozen=True)
@@ -31,28 +29,6 @@ class Wish:
     check: bool = False
     diff: bool = False
     accept_outdated: bool = False
-
-
-@dataclass
-class HostOutcome:
-    """What became of one host.
-
-    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault.
-    """
-
-    name: str
-    result: str
-    changed: int = 0
-    seconds: float = 0.0
-    error: str | None = None
-    remedy: str | None = None
-    registered: bool | None = None
-    changes: list[str] = field(default_factory=list)
-    differences: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the host as ``deploy --json`` promises it."""
-        return {**vars(self), "seconds": round(self.seconds, 1)}
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,7 @@ def deploy(
     # A check changes nothing, so it need not wait for anybody.
     with nullcontext() if wish.check else fleet_locked(fleet, state, "a deploy", warn):
         on_start(selected)
-        return _journaled(Journal(state), wish, selected, on_host)
+        return _journaled(Journal(state), wish, fleet, selected, on_host)
 
 
 def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
@@ -104,7 +80,7 @@ def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
         )
 
 
-def _journaled(journal: Journal, wish: Wish, selected: list[Host], on_host: OnHost) -> Deployment:
+def _journaled(journal: Journal, wish: Wish, fleet: Fleet, selected: list[Host], on_host: OnHost) -> Deployment:
     inputs = {"inventory": str(wish.inventory), "limit": wish.limit, "check": wish.check}
     run, seen = journal.begin("deploy", inputs), dict[str, HostRecap]()
 
@@ -113,7 +89,7 @@ def _journaled(journal: Journal, wish: Wish, selected: list[Host], on_host: OnHo
         on_host(host)
 
     try:
-        deployment = Deployment(run, _play(wish, selected, note))
+        deployment = Deployment(run, _play(wish, fleet, selected, note))
     except BaseException as error:
         begun = (HostEntry(host.name, "interrupted", host.changed, host.seconds, host.task) for host in seen.values())
         journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", begun)
@@ -123,16 +99,17 @@ def _journaled(journal: Journal, wish: Wish, selected: list[Host], on_host: OnHo
     return deployment
 
 
-def _play(wish: Wish, selected: list[Host], on_host: OnHost) -> list[HostOutcome]:
-    names = tuple(host.name for host in selected)
-    recap = run_playbook(Playbook("site", wish.inventory, names, wish.check, wish.diff), on_host)
-    outcomes = {host.name: _outcome(host.name, recap, wish.diff) for host in selected}
-    _note_registrations(recap, selected, outcomes)
-    absent = _miners_outside(selected, outcomes)
-    if absent:
-        recap = _register(wish, absent, on_host)
-        outcomes |= {name: _outcome(name, recap, wish.diff) for name in absent}
-        _note_registrations(recap, selected, outcomes)
+def _play(wish: Wish, fleet: Fleet, selected: list[Host], on_host: OnHost) -> list[HostOutcome]:
+    def play(name: str, hosts: Iterable[str], variables: dict[str, Any] | None = None) -> Recap:
+        playbook = Playbook(name, wish.inventory, tuple(hosts), wish.check, wish.diff, variables)
+        return run_playbook(playbook, on_host)
+
+    def register(records: list[dict[str, Any]]) -> Recap:
+        return play("register", dict.fromkeys(one["miner"] for one in records), {"miner_executors": records})
+
+    recap = play("site", (host.name for host in selected))
+    outcomes = {host.name: outcome_of(host.name, recap, wish.diff) for host in selected}
+    register_the_rest(fleet, selected, outcomes, recap, register, wish.check)
     return list(outcomes.values())
 
 
@@ -162,60 +139,3 @@ def select(fleet: Fleet, limit: str | None) -> list[Host]:
             )
         chosen |= matching
     return [host for host in fleet.hosts.values() if host.name in chosen]
-
-
-def _outcome(name: str, recap: Recap, diff: bool) -> HostOutcome:
-    host = recap.hosts.get(name)
-    if host is None:
-        words = recap.messages[-1] if recap.messages else "Ansible ended early"
-        return HostOutcome(name, "failed", error=f"was never reached: {words}")
-    outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
-    if host.result == "unreachable" and host.error:
-        outcome.error = why(host.error)
-    if fault := recognise(outcome.error or ""):
-        outcome.error, outcome.remedy = f"{fault.cause}: {outcome.error}", fault.remedy
-    outcome.changes = host.changes
-    outcome.differences = host.differences if diff else []
-    return outcome
-
-
-def _miners_outside(selected: list[Host], outcomes: dict[str, HostOutcome]) -> dict[str, list[Host]]:
-    """Return the miners that a limit left out although executors of theirs came up, with those executors."""
-    inside = {host.name for host in selected}
-    absent: dict[str, list[Host]] = {}
-    for host in selected:
-        came_up = host.role == "executor" and outcomes[host.name].result == "ok"
-        if came_up and host.can_be_registered and host.miner and host.miner not in inside:
-            absent.setdefault(host.miner, []).append(host)
-    return absent
-
-
-def _register(wish: Wish, absent: dict[str, list[Host]], on_host: OnHost) -> Recap:
-    executors = [
-        {
-            "name": host.name,
-            "miner": host.miner,
-            "address": host.endpoint[0],
-            "port": host.endpoint[1],
-            "validator": host.values.get("executor_validator"),
-            "price": host.values.get("executor_price"),
-        }
-        for hosts in absent.values()
-        for host in hosts
-    ]
-    variables = {"miner_executors": executors}
-    playbook = Playbook("register", wish.inventory, tuple(absent), wish.check, wish.diff, variables)
-    return run_playbook(playbook, on_host)
-
-
-def _note_registrations(recap: Recap, selected: list[Host], outcomes: dict[str, HostOutcome]) -> None:
-    """Note for each executor what its miner's registry said; where the miner failed, that it is not registered."""
-    for result in recap.outputs.get(REGISTRY_MODULE, {}).values():
-        for executor in result.get("executors", []):
-            if executor["name"] in outcomes:
-                outcomes[executor["name"]].registered = executor["registered"]
-    for host in selected:
-        outcome, miner = outcomes[host.name], outcomes.get(host.miner or "")
-        came_up = host.can_be_registered and outcome.result == "ok"
-        if came_up and outcome.registered is None and miner and miner.result != "ok":
-            outcome.registered = False

@@ -12,7 +12,8 @@ from types import FrameType
 
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.runner.playbook import OnHost
-from celium_ops.workflows.assign import Applied, Wish, apply
+from celium_ops.workflows.assign import Wish
+from celium_ops.workflows.move import Applied, apply
 
 SECONDS_PER_BLOCK = 12
 AGAIN = 300.0

@@ -245,10 +245,10 @@ def test_a_password_stands_percent_encoded_in_the_address_of_the_database(invent
     assert unquote(address.password) == re.sub("{%.*?%}", "", password)
 
 
-def test_an_executor_without_a_validator_is_only_warned_about(inventory):
+def test_an_executor_without_a_validator_gets_one_from_the_stake(inventory):
     inventory.write_text(FLEET.replace(f"          executor_validator: {HOTKEY}\n", ""))
     _, findings = check_inventory(inventory)
-    assert [(finding.severity, finding.key) for finding in findings] == [("warning", "executor_validator")]
+    assert findings == []
 
 
 def test_each_dialect_is_told_what_it_lacks_and_what_it_does_not_read(inventory):

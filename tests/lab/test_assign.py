@@ -17,33 +17,21 @@ ELIGIBLE_STAKE = 20_000 * 10**9
 ELIGIBLE_ALPHA = 10 * 10**9
 
 
-@pytest.fixture(scope="module")
-def free(deployed):
-    """Give the fleet with no executor pinned to a validator."""
-    before = deployed.lab.inventory.read_bytes()
-    for host in deployed.names:
-        if host.startswith("executor"):
-            deployed.set_variable(host, "executor_validator", None)
-    yield deployed
-    deployed.lab.inventory.write_bytes(before)
-    assert deployed.deploy()["ok"]
-
-
 @pytest.fixture
-def chain(free, tmp_path):
+def chain(deployed, tmp_path):
     """Give what serves another world from the simulated chain; afterwards it is as it was."""
     original = tmp_path / "original.json"
-    free.run_json("chain", "snapshot", str(original))
+    deployed.run_json("chain", "snapshot", str(original))
 
     def serve(change):
         world = tmp_path / "world.json"
         save(change(load(original)), world)
-        free.lab.ok("lab", "chain", "set", str(world))
+        deployed.lab.ok("lab", "chain", "set", str(world))
         return load(world)
 
     yield serve
-    free.lab.ok("lab", "chain", "fault", "clear")
-    free.lab.ok("lab", "chain", "set", str(original))
+    deployed.lab.ok("lab", "chain", "fault", "clear")
+    deployed.lab.ok("lab", "chain", "set", str(original))
 
 
 def rows(fleet):
@@ -88,20 +76,20 @@ def restaked(world: Snapshot, shift: int) -> Snapshot:
 
 
 @pytest.mark.parametrize("shift", [0, 3])
-def test_the_rows_become_what_an_independent_solver_finds(free, chain, shift):
+def test_the_rows_become_what_an_independent_solver_finds(fleet, chain, shift):
     world = chain(lambda snapshot: restaked(snapshot, shift))
-    before = rows(free)
+    before = rows(fleet)
     today = {name: validator for name, (validator, _) in before.items()}
-    plan = free.run_json("assign", "plan")
-    assert rows(free) == before, "a plan changes nothing"
+    plan = fleet.run_json("assign", "plan")
+    assert rows(fleet) == before, "a plan changes nothing"
     assert plan["rc"] == (3 if plan["moves"] else 0)
 
-    applied = free.run_json("assign", "apply", "--yes")
+    applied = fleet.run_json("assign", "apply", "--yes")
     assert (applied["rc"], applied["ok"]) == (0, True), applied
     assert [(move["executor"], move["to"]) for move in applied["moves"]] == [
         (move["executor"], move["to"]) for move in plan["moves"]
     ]
-    after = rows(free)
+    after = rows(fleet)
     moved = {move["executor"]: move["to"] for move in plan["moves"]}
     assert {name: validator for name, (validator, _) in after.items()} == {**today, **moved}
     assert {name: uuid for name, (_, uuid) in after.items()} == {name: uuid for name, (_, uuid) in before.items()}
@@ -113,37 +101,37 @@ def test_the_rows_become_what_an_independent_solver_finds(free, chain, shift):
         if neuron.active and neuron.total_stake >= ELIGIBLE_STAKE and neuron.alpha_stake >= ELIGIBLE_ALPHA
     }
     assert measured({**today, **moved}, today, good, holders) == best(world, today)
-    again = free.run_json("assign", "apply", "--yes")
+    again = fleet.run_json("assign", "apply", "--yes")
     assert (again["rc"], again["moves"], again["run"]) == (0, [], None)
 
 
-def test_what_was_moved_is_in_the_history(free, chain):
+def test_what_was_moved_is_in_the_history(fleet, chain):
     chain(lambda snapshot: restaked(snapshot, 5))
-    applied = free.run_json("assign", "apply", "--yes")
-    newest = free.run_json("assign", "history")["runs"][0]
+    applied = fleet.run_json("assign", "apply", "--yes")
+    newest = fleet.run_json("assign", "history")["runs"][0]
     assert applied["moves"]
     assert (newest["run"], newest["block"], newest["moves"]) == (applied["run"], applied["block"], applied["moves"])
-    assert applied["run"] in free.run("assign", "history").stdout
+    assert applied["run"] in fleet.run("assign", "history").stdout
 
 
-def test_nothing_is_moved_without_a_yes(free, chain):
+def test_nothing_is_moved_without_a_yes(fleet, chain):
     chain(lambda snapshot: restaked(snapshot, 7))
-    before = rows(free)
-    answer = free.run_json("assign", "apply")
-    assert (answer["rc"], answer["error"]["code"], rows(free)) == (2, "not-confirmed", before)
+    before = rows(fleet)
+    answer = fleet.run_json("assign", "apply")
+    assert (answer["rc"], answer["error"]["code"], rows(fleet)) == (2, "not-confirmed", before)
 
 
-def test_a_rented_executor_stays(free, chain):
+def test_a_rented_executor_stays(fleet, chain):
     chain(lambda snapshot: restaked(snapshot, 9))
-    image = free.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
+    image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
     rent = f"docker run -d --name pod_rented --entrypoint sleep {image} 600"
-    host = free.run_json("inventory", "show", "executor-1")["hosts"][0]
-    with broken(free, "executor-1", rent, "docker rm -f pod_rented"):
-        plan = free.run_json("assign", "plan")
+    host = fleet.run_json("inventory", "show", "executor-1")["hosts"][0]
+    with broken(fleet, "executor-1", rent, "docker rm -f pod_rented"):
+        plan = fleet.run_json("assign", "plan")
         locked = plan["miners"][0]["locked"]
         assert list(locked.values()) == ["rented (pod_rented)"]
         assert all(move["host"] != "executor-1" for move in plan["moves"])
-        assert "executor-1" in {move["host"] for move in free.run_json("assign", "plan", "--even-if-rented")["moves"]}
+        assert "executor-1" in {move["host"] for move in fleet.run_json("assign", "plan", "--even-if-rented")["moves"]}
     assert host["address"] in next(iter(locked))
 
 
@@ -151,26 +139,47 @@ GUARDED = [("half", "chain-uids-dropped"), ("empty", "chain-empty"), ("no-subnet
 
 
 @pytest.mark.parametrize(("fault", "code"), [*GUARDED, ("wrong-genesis", "chain-wrong-genesis")])
-def test_bad_chain_data_moves_nothing(free, chain, fault, code):
+def test_bad_chain_data_moves_nothing(fleet, chain, fault, code):
     chain(lambda snapshot: restaked(snapshot, 11))
-    free.run_json("assign", "plan")  # a good reading to compare with
-    before = rows(free)
-    free.lab.ok("lab", "chain", "fault", fault)
-    answer = free.run_json("assign", "apply", "--yes")
-    assert (answer["rc"], answer["error"]["code"], rows(free)) == (4, code, before), answer
+    fleet.run_json("assign", "plan")  # a good reading to compare with
+    before = rows(fleet)
+    fleet.lab.ok("lab", "chain", "fault", fault)
+    answer = fleet.run_json("assign", "apply", "--yes")
+    assert (answer["rc"], answer["error"]["code"], rows(fleet)) == (4, code, before), answer
     assert "the last good reading is of block" in answer["error"]["message"]
     assert answer["error"]["remedy"]
 
 
-def test_a_dead_chain_moves_nothing(free, chain):
+def test_a_dead_chain_moves_nothing(fleet, chain):
     chain(lambda snapshot: restaked(snapshot, 11))
-    before = rows(free)
-    free.lab.ok("lab", "chain", "fault", "dead")
-    answer = free.run_json("assign", "apply", "--yes")
-    assert (answer["rc"], answer["error"]["code"], rows(free)) == (1, "chain-unreachable", before), answer
+    before = rows(fleet)
+    fleet.lab.ok("lab", "chain", "fault", "dead")
+    answer = fleet.run_json("assign", "apply", "--yes")
+    assert (answer["rc"], answer["error"]["code"], rows(fleet)) == (1, "chain-unreachable", before), answer
 
 
-def test_a_registry_that_cannot_be_read_moves_nothing(free):
-    with broken(free, "miner-1", "docker stop miner-db-1", "docker start miner-db-1"):
-        answer = free.run_json("assign", "apply", "--yes")
+def test_a_new_executor_gets_its_validator_from_the_stake_and_nobody_else_moves(fleet, chain):
+    world = chain(lambda snapshot: restaked(snapshot, 2))
+    # The first address is executor-1's.
+    fleet.sql("delete from executor where address = (select min(address) from executor)")
+    others = rows(fleet)
+    fleet.lab.ok("lab", "chain", "fault", "dead")
+    answer = fleet.deploy()
+    miner, executor = answer["by_name"]["miner-1"], answer["by_name"]["executor-1"]
+    assert (answer["rc"], miner["result"], executor["registered"]) == (1, "failed", False), answer
+    assert "no validator for executor-1: the chain cannot be read" in miner["error"]
+    assert rows(fleet) == others
+    fleet.lab.ok("lab", "chain", "fault", "clear")
+    answer = fleet.deploy()
+    assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True), answer
+    after = rows(fleet)
+    assert {name: row for name, row in after.items() if name in others} == others
+    (new,) = (validator for name, (validator, _) in after.items() if name not in others)
+    assert new in {neuron.hotkey for neuron in world.neurons if neuron.validator_permit and neuron.active}
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_registry_that_cannot_be_read_moves_nothing(fleet):
+    with broken(fleet, "miner-1", "docker stop miner-db-1", "docker start miner-db-1"):
+        answer = fleet.run_json("assign", "apply", "--yes")
         assert (answer["rc"], answer["error"]["code"], answer["error"]["host"]) == (4, "registry-unreadable", "miner-1")

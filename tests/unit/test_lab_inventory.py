@@ -70,7 +70,6 @@ def test_a_new_inventory_has_all_that_ansible_needs():
     assert executors["hosts"]["executor-2"] == {
         "ansible_host": "198.51.100.102",
         "executor_miner": "miner-1",
-        "executor_validator": "5Validator",
     }
     assert tree["children"]["validators"]["hosts"]["validator-1"] == {
         "ansible_host": "198.51.100.71",
@@ -108,7 +107,7 @@ def test_hand_edits_and_comments_survive_new_hosts_and_digests():
     after = update(text, new, names(facts()), inventory.image_values(facts()))
     assert "198.51.100.101  # rack 1\n          mine: 'x'\n" in after
     assert "miner_external_ip: 198.51.100.12\n    # those who check\n    validators:\n" in after
-    assert "executor_validator: 5Validator\n    # behind everything\n    spare:\n" in after
+    assert "executor_miner: miner-1\n    # behind everything\n    spare:\n" in after
     assert re.search(r"executor-3:\n +ansible_host: 198.51.100.103\n", after)
     assert OLD not in after
     removed = [line for line in text.splitlines() if line not in after.splitlines()]

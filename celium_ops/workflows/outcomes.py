@@ -1,0 +1,59 @@
+"""What became of each host of a deploy, as its operator is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from celium_ops.remote.ssh import why
+from celium_ops.runner.recap import Recap
+from celium_ops.workflows.faults import recognise
+
+
+@dataclass
+class HostOutcome:
+    """What became of one host.
+
+    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault;
+    ``unassigned`` that an executor came up and waits for a validator.
+    """
+
+    name: str
+    result: str
+    changed: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    remedy: str | None = None
+    registered: bool | None = None
+    unassigned: bool = False
+    changes: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the host as ``deploy --json`` promises it."""
+        return {**vars(self), "seconds": round(self.seconds, 1)}
+
+    def add(self, other: HostOutcome) -> None:
+        """Take what a later play did to the same host: what it failed at stays failed."""
+        self.changed += other.changed
+        self.seconds += other.seconds
+        self.changes += other.changes
+        self.differences += other.differences
+        if other.result != "ok":
+            self.result, self.error, self.remedy = other.result, other.error, other.remedy
+
+
+def outcome_of(name: str, recap: Recap, diff: bool) -> HostOutcome:
+    """Return what became of a host in a run; pure."""
+    host = recap.hosts.get(name)
+    if host is None:
+        words = recap.messages[-1] if recap.messages else "Ansible ended early"
+        return HostOutcome(name, "failed", error=f"was never reached: {words}")
+    outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
+    if host.result == "unreachable" and host.error:
+        outcome.error = why(host.error)
+    if fault := recognise(outcome.error or ""):
+        outcome.error, outcome.remedy = f"{fault.cause}: {outcome.error}", fault.remedy
+    outcome.changes = host.changes
+    outcome.differences = host.differences if diff else []
+    return outcome
