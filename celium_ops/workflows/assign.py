@@ -227,8 +227,12 @@ def _look(hosts: list[Host]) -> dict[str, Sight]:
 
 def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight], wish: Wish) -> MinerPlan:
     registry = _registry(miner, sights[miner.name])
-    found = candidates(fleet.executors_of(miner.name), registry, sights, wish.even_if_rented)
-    hysteresis = Fraction(str(miner.values["miner_assign_hysteresis"]))
+    values = miner.values
+    # The one validator of dialect lium is upstream's choice unless the inventory makes it; rows keep theirs then.
+    free = values["celium_dialect"] != "lium" or values.get("miner_default_validator")
+    held = None if free else "its validator is upstream's choice; set miner_default_validator to move it"
+    found = candidates(fleet.executors_of(miner.name), registry, sights, wish.even_if_rented, held)
+    hysteresis = Fraction(str(values["miner_assign_hysteresis"]))
     return MinerPlan(miner, found, solve(found.rows, validators(miner, read), _coverage(miner), hysteresis))
 
 

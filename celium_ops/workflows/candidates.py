@@ -39,8 +39,12 @@ def candidates(
     registry: Mapping[Endpoint, Registration],
     sights: Mapping[str, Sight],
     even_if_rented: bool = False,
+    held: str | None = None,
 ) -> Candidates:
-    """Join a miner's registry with its hosts in the inventory and what they show; pure."""
+    """Join a miner's registry with its hosts in the inventory and what they show; pure.
+
+    ``held`` says why none of the executors that are registered may move.
+    """
     hosts = {host.endpoint: host for host in executors}
     leftovers = [endpoint for endpoint in registry if endpoint not in hosts]
     rows = [
@@ -53,7 +57,7 @@ def candidates(
         if row is None and (reason := _not_ready(host, sight)):
             waiting[host.name] = reason
             continue
-        lock = None if row is None or even_if_rented else _rented(sight)
+        lock = held or (None if row is None or even_if_rented else _rented(sight))
         rows.append(
             Row(
                 executor=row_name(endpoint),
