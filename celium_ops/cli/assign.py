@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from celium_ops.base.errors import Exit
+from celium_ops.base.errors import Exit, UsageError
 from celium_ops.cli.options import Settings, command, confirm
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def watch(
     from celium_ops.cli import assign_views
     from celium_ops.workflows.watch import watch as run_watch
 
+    if settings.json:
+        raise UsageError("assign watch has no single answer", remedy="ask for: celium-ops assign history --json")
     confirm(settings, "Move executors whenever the stake asks for it, without asking again?", "nothing was moved")
     run_watch(
         _wish(settings, network, even_if_rented, override),

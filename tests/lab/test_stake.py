@@ -6,6 +6,7 @@ What the plan should be is worked out here by trying every assignment there is.
 from __future__ import annotations
 
 import itertools
+import re
 from fractions import Fraction
 
 import pytest
@@ -119,6 +120,21 @@ def test_nothing_is_moved_without_a_yes(fleet, chain):
     before = rows(fleet)
     answer = fleet.run_json("assign", "apply")
     assert (answer["rc"], answer["error"]["code"], rows(fleet)) == (2, "not-confirmed", before)
+
+
+def test_the_watch_moves_when_the_stake_does_and_ends_when_it_is_told(fleet, chain):
+    chain(lambda snapshot: restaked(snapshot, 8))
+    before = rows(fleet)
+    watch = fleet.lab.start("-i", str(fleet.lab.inventory), "assign", "watch", "--yes")
+    try:
+        said = watch.stdout.readline()
+        assert re.match(r"block \d+: [1-9]\d* moves, coverage .*; next in \d+ minutes", said), watch.stderr.read()
+    finally:
+        watch.terminate()
+        watch.communicate(timeout=30)
+    assert watch.returncode == 130
+    assert rows(fleet) != before
+    assert fleet.run_json("assign", "plan")["moves"] == []
 
 
 def test_a_rented_executor_stays(fleet, chain):

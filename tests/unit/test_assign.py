@@ -60,10 +60,6 @@ TOO_MANY = [
     ({"hotkey-3": 10}, False),
     ({"hotkey-3": 11, "hotkey-1": 7, "hotkey-2": 4}, False),
 ]
-    ({"hotkey-3": 11}, True),
-    ({"hotkey-3": 10}, False),
-    ({"hotkey-3": 11, "hotkey-1": 7, "hotkey-2": 4}, False),
-]
 
 
 @pytest.mark.parametrize(("counts", "stopped"), TOO_MANY)
