@@ -206,11 +206,11 @@ def test_a_dead_host_is_named_and_the_others_are_done(fleet):
 
 
 def test_a_changed_host_key_is_refused(fleet):
-    key = fleet.on("executor-1", "cat /etc/ssh/ssh_host_ed25519_key")
     # Connections that stand know no other key; a host that was installed anew has none.
+    renew = "cd /etc/ssh; mkdir old; mv ssh_host_* old; ssh-keygen -qA; systemctl restart ssh"
     end_all = "pkill -f '[s]shd.*operator' || true"
-    fleet.on("executor-1", f"rm /etc/ssh/ssh_host_*; ssh-keygen -qA; systemctl restart ssh; {end_all}")
-    try:
+    restore = "cd /etc/ssh; rm ssh_host_*; mv old/* .; rmdir old; systemctl restart ssh"
+    with broken(fleet, "executor-1", f"{renew}; {end_all}", restore):
         status = fleet.status()
         assert (status["rc"], status["by_name"]["executor-1"]["reachable"]) == (1, False)
         assert "host key" in " ".join(status["by_name"]["executor-1"]["problems"]).lower()
@@ -220,13 +220,6 @@ def test_a_changed_host_key_is_refused(fleet):
         assert "the host key is not trusted" in changed["error"]
         assert "hosts trust" in changed["remedy"]
         assert {host["result"] for host in answer["hosts"] if host["name"] != "executor-1"} == {"ok"}
-    finally:
-        restore = f"cat > /etc/ssh/ssh_host_ed25519_key <<'END'\n{key}\nEND\n"
-        fleet.on(
-            "executor-1",
-            restore
-            + "chmod 600 /etc/ssh/ssh_host_ed25519_key; rm -f /etc/ssh/ssh_host_ed25519_key.pub; systemctl restart ssh",
-        )
     assert fleet.deploy()["ok"]
 
 

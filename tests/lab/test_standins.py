@@ -524,10 +524,9 @@ def test_failed_build_shows_the_end_of_its_output(
 def test_failed_download_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("celium-ops-no-such-package==1\n")
-    monkeypatch.setattr(neurons, "_REQUIREMENTS", requirements)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(CeliumError, match="celium-ops-no-such-package") as caught:
-        neurons._download(tmp_path / "cache" / "wheels", print)
+        neurons._download(tmp_path / "cache" / "wheels", requirements, print)
     assert caught.value.remedy
     assert list((tmp_path / "cache").iterdir()) == []
 
