@@ -27,6 +27,10 @@ check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
 test: check ## everything a change must pass, lab tests included
 	$(BIN)/pytest -q --durations=8 tests/integration tests/lab
 
+.PHONY: campaign
+campaign: $(VENV)/ready ## 500 rounds of a chain that misbehaves, into a real registry: about half an hour
+	$(BIN)/pytest -q -m campaign tests/lab/test_campaign.py
+
 .PHONY: bench
 bench: $(VENV)/ready ## time deploys, status and switches on rehearsal hosts, and the assignment; results in bench/results
 	$(BIN)/python bench/assignment.py

@@ -5,9 +5,10 @@ Every guard has a code, and the operator may override it by that code, once he h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 
 from celium_ops.base.errors import GuardError, UsageError
 from celium_ops.chain.networks import BLOCK_SECONDS, NETWORKS
@@ -17,18 +18,63 @@ STALE = "chain-stale"
 WRONG_GENESIS = "chain-wrong-genesis"
 EMPTY = "chain-empty"
 DROPPED = "chain-uids-dropped"
+UNSETTLED = "chain-stake-unsettled"
 NO_SUBNET = "chain-no-subnet"
 
-OVERRIDABLE = (STALE, WRONG_GENESIS, EMPTY, DROPPED)
+OVERRIDABLE = (STALE, WRONG_GENESIS, EMPTY, DROPPED, UNSETTLED)
 """The codes that may be overridden; there is no going on without a subnet."""
+EARLIER = (1, 7)
+"""How many blocks before the newest the stake is looked at again when it has shifted; every node still has them."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How old the newest block may be, in blocks of 12 s, and what part of the UIDs may be gone since the last time."""
+    """How old the newest block may be, in blocks of 12 s, and what part may be different from the last time.
+
+    ``dropped`` is of the UIDs, ``shifted`` of the permit holders' stake: more than that wants a second look.
+    """
 
     age_blocks: int = 100
     dropped: float = 0.2
+    shifted: float = 0.01
+
+
+def believe(
+    read: Callable[[int | None], Snapshot],
+    previous: Snapshot | None,
+    now: datetime,
+    *,
+    limits: Limits | None = None,
+    override: Collection[str] = (),
+) -> Snapshot:
+    """Read the newest block, and make sure that it may be believed.
+
+    Stake that has shifted since the last good reading is looked at again a few blocks earlier: what comes and goes with
+    every block, or has only just come, is not acted on.
+
+    Args:
+        read: reads a block; None is the newest.
+        previous: the last good reading, of whatever network and subnet; None when there is none.
+        now: the present time, with its zone.
+        limits: what is still good.
+        override: the codes of the guards that do not count this time.
+
+    Raises:
+        GuardError: it may not be believed.
+        Exception: whatever ``read`` raises.
+    """
+    found, limits = read(None), limits or Limits()
+    check(found, previous, now, limits=limits, override=override)
+    comparable = _comparable(previous, found)
+    if UNSETTLED in override or (comparable and _shift(found, comparable) <= limits.shifted):
+        return found
+    for block in (found.block - blocks for blocks in EARLIER if blocks <= found.block):
+        moved = _shift(found, read(block))
+        if moved > limits.shifted:
+            reason = f"{float(moved):.0%} of the validators' stake is elsewhere at block {found.block}"
+            ways = "try again in a few minutes, or compare with another node"
+            raise _stopped(UNSETTLED, f"{reason} than it was at block {block}", ways)
+    return found
 
 
 def check(
@@ -43,7 +89,7 @@ def check(
 
     Args:
         snapshot: the reading.
-        previous: the last one of the same network that was good; None when there is none.
+        previous: the last one that was good, of whatever network and subnet; None when there is none.
         now: the present time, with its zone.
         limits: what is still good.
         override: the codes of the guards that do not count this time.
@@ -53,10 +99,9 @@ def check(
         UsageError: something is overridden that cannot be.
     """
     check_override(override)
-    comparable = previous if previous and previous.netuid == snapshot.netuid else None
-    for code, message, remedy in _faults(snapshot, comparable, now, limits or Limits()):
+    for code, message, remedy in _faults(snapshot, _comparable(previous, snapshot), now, limits or Limits()):
         if code not in override:
-            raise GuardError(message, remedy=f"{remedy}; to go on all the same: --override {code}", code=code)
+            raise _stopped(code, message, remedy)
 
 
 def check_override(override: Collection[str]) -> None:
@@ -84,6 +129,30 @@ def no_subnet(network: str, netuid: int) -> GuardError:
         remedy="check celium_network and celium_netuid of the inventory, or --network and --netuid",
         code=NO_SUBNET,
     )
+
+
+def _stopped(code: str, message: str, remedy: str) -> GuardError:
+    return GuardError(message, remedy=f"{remedy}; to go on all the same: --override {code}", code=code)
+
+
+def _comparable(previous: Snapshot | None, found: Snapshot) -> Snapshot | None:
+    same = previous and (previous.network, previous.netuid) == (found.network, found.netuid)
+    return previous if same else None
+
+
+def _shift(one: Snapshot, other: Snapshot) -> Fraction:
+    """Return what part of the permit holders' stake is with others of them; 1 when only one of the two has any."""
+    mine, theirs = _shares(one), _shares(other)
+    if bool(mine) != bool(theirs):
+        return Fraction(1)
+    nothing = Fraction(0)
+    return sum((max(share - theirs.get(hotkey, nothing), nothing) for hotkey, share in mine.items()), nothing)
+
+
+def _shares(snapshot: Snapshot) -> dict[str, Fraction]:
+    holders = {neuron.hotkey: neuron.total_stake for neuron in snapshot.neurons if neuron.validator_permit}
+    whole = sum(holders.values())
+    return {hotkey: Fraction(stake, whole) for hotkey, stake in holders.items()} if whole else {}
 
 
 def _faults(

@@ -63,12 +63,13 @@ def is_file(network: str) -> bool:
     return network.endswith(".json")
 
 
-def read(network: str, netuid: int | None = None, *, seconds: float = SECONDS) -> Snapshot:
-    """Return the subnet as a network has it at its newest block, or as a snapshot file has it.
+def read(network: str, netuid: int | None = None, *, block: int | None = None, seconds: float = SECONDS) -> Snapshot:
+    """Return the subnet as a network has it at a block, or as a snapshot file has it.
 
     Args:
         network: a name, the address of a node, or a file.
         netuid: the subnet; None is that of the file, else ours.
+        block: its number; None is the newest. Only archives have those older than 256 blocks. A file has one.
         seconds: how long it may take.
 
     Raises:
@@ -77,15 +78,16 @@ def read(network: str, netuid: int | None = None, *, seconds: float = SECONDS) -
         CeliumError: no node of the network answers as it should.
     """
     if not is_file(network):
-        return read_chain(networks.find(network), networks.NETUID if netuid is None else netuid, seconds=seconds)
+        wanted = networks.NETUID if netuid is None else netuid
+        return read_chain(networks.find(network), wanted, block=block, seconds=seconds)
     snapshot = load(Path(network))
     if netuid not in (None, snapshot.netuid):
         raise UsageError(f"{network} is of subnet {snapshot.netuid}, not of {netuid}", file=network)
     return snapshot
 
 
-def read_chain(network: Network, netuid: int, *, seconds: float = SECONDS) -> Snapshot:
-    """Return the subnet as a network has it at its newest block; all of it is of one block and from one node.
+def read_chain(network: Network, netuid: int, *, block: int | None = None, seconds: float = SECONDS) -> Snapshot:
+    """Return the subnet as a network has it at its newest block, or at ``block``; all of it comes from one node.
 
     Endpoints that fail are tried again after a pause, the others meanwhile; one that says when to come again is not
     asked before.
@@ -106,7 +108,7 @@ def read_chain(network: Network, netuid: int, *, seconds: float = SECONDS) -> Sn
         # The others, if they were not asked yet, get their part of the time.
         share = (end - time.monotonic()) / max(1, sum(not other.count for other in tries.values()))
         try:
-            record = _run(_ask(endpoint, netuid), share)
+            record = _run(_ask(endpoint, netuid, block), share)
         except Exception as error:  # the SDK raises what it likes; to the operator it is a node that does not answer
             one.failed(error, endpoint)
             _LOG.info("%s: %s", networks.shown(endpoint), one.why)
@@ -197,12 +199,12 @@ async def _end_all() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-async def _ask(endpoint: str, netuid: int) -> Record | None:
-    """Return what one endpoint says of the subnet at its newest block; None when there is no such subnet."""
+async def _ask(endpoint: str, netuid: int, block: int | None) -> Record | None:
+    """Return what one endpoint says of the subnet at a block, or the newest; None when there is no such subnet."""
     substrate = _substrate(endpoint)
     try:
         await substrate.connect()
-        head = await substrate.block_hash()
+        head = await substrate.block_hash(block)
         graph = await substrate.runtime_call("SubnetInfoRuntimeApi", "get_metagraph", [netuid], head)
         if graph is None:
             return None

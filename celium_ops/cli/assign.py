@@ -22,12 +22,17 @@ RentedOption = Annotated[bool, typer.Option("--even-if-rented", help="Move execu
 OverrideOption = Annotated[
     list[str] | None, typer.Option("--override", help="Go on in spite of a guard; its error says the name.")
 ]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=1, help="Seconds to try to read the chain before giving up.")
+]
 
 
-def _wish(settings: Settings, network: str | None, even_if_rented: bool, override: list[str] | None) -> Wish:
+def _wish(
+    settings: Settings, network: str | None, even_if_rented: bool, override: list[str] | None, timeout: float
+) -> Wish:
     from celium_ops.workflows.assign import Wish
 
-    return Wish(settings.inventory, network, even_if_rented, frozenset(override or ()))
+    return Wish(settings.inventory, network, even_if_rented, frozenset(override or ()), timeout)
 
 
 @command(app, "plan")
@@ -36,6 +41,7 @@ def plan(
     network: NetworkOption = None,
     even_if_rented: RentedOption = False,
     override: OverrideOption = None,
+    timeout: TimeoutOption = 60,
 ) -> None:
     """Show the best assignment and the moves that lead to it; exit 3 when there are any.
 
@@ -47,7 +53,7 @@ def plan(
     from celium_ops.cli import assign_views, views
     from celium_ops.workflows.assign import plan as make_plan
 
-    assignment = make_plan(_wish(settings, network, even_if_rented, override))
+    assignment = make_plan(_wish(settings, network, even_if_rented, override, timeout))
     if settings.json:
         views.print_json(settings, {"ok": True, **assignment.to_json()})
     else:
@@ -62,6 +68,7 @@ def apply(
     network: NetworkOption = None,
     even_if_rented: RentedOption = False,
     override: OverrideOption = None,
+    timeout: TimeoutOption = 60,
 ) -> None:
     """Make the best assignment: ask first, then move, all switches of a miner in one transaction.
 
@@ -78,7 +85,7 @@ def apply(
             assign_views.show_assignment(assignment)
         confirm(settings, f"Make these {len(assignment.moves)} moves?", "nothing was moved")
 
-    wish = _wish(settings, network, even_if_rented, override)
+    wish = _wish(settings, network, even_if_rented, override, timeout)
     with Progress() as progress:
         applied = make_it_so(wish, agree, progress.update, progress.warn)
     if settings.json:
@@ -95,6 +102,7 @@ def watch(
     network: NetworkOption = None,
     even_if_rented: RentedOption = False,
     override: OverrideOption = None,
+    timeout: TimeoutOption = 60,
 ) -> None:
     """Apply the best assignment after every epoch of the subnet, until ctrl-c; made for a service manager.
 
@@ -108,7 +116,7 @@ def watch(
         raise UsageError("assign watch has no single answer", remedy="ask for: celium-ops assign history --json")
     confirm(settings, "Move executors whenever the stake asks for it, without asking again?", "nothing was moved")
     run_watch(
-        _wish(settings, network, even_if_rented, override),
+        _wish(settings, network, even_if_rented, override, timeout),
         lambda tick: assign_views.show_tick(tick, settings),
         lambda _host: None,
         lambda words: typer.echo(words, err=True),

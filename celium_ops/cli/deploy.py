@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import Settings
+from celium_ops.cli.options import Settings, confirm
+
+if TYPE_CHECKING:
+    from celium_ops.workflows.deploy import Leftovers
 
 
 def deploy(
@@ -18,6 +21,9 @@ def deploy(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 when something would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what changes inside files; secrets stay hidden.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove registry rows that no host of the inventory has; ask first.")
+    ] = False,
     accept_outdated: Annotated[
         bool,
         typer.Option("--accept-outdated", help="Deploy dialect celium on finney although it cannot read the chain."),
@@ -29,15 +35,20 @@ def deploy(
       celium-ops deploy -i inventory/fleet.yml
       celium-ops deploy --limit gpu-4
       celium-ops deploy --limit executors --check --diff
+      celium-ops deploy --prune --check
     """
     from celium_ops.cli import views
     from celium_ops.cli.progress import Progress
     from celium_ops.workflows.deploy import Wish
     from celium_ops.workflows.deploy import deploy as run_deploy
 
-    wish = Wish(settings.inventory, limit, check, diff, accept_outdated)
+    def agree(leftovers: Leftovers) -> None:
+        rows = ", ".join("{address}:{port} ({miner})".format(**row) for row in leftovers)
+        confirm(settings, f"Remove {rows} from the registry, for good?", "nothing was changed")
+
+    wish = Wish(settings.inventory, limit, check, diff, accept_outdated, prune)
     with Progress() as progress:
-        deployment = run_deploy(wish, progress.start, progress.update, progress.warn)
+        deployment = run_deploy(wish, agree, progress.start, progress.update, progress.warn)
     if settings.json:
         hosts = [host.to_json() for host in deployment.hosts]
         views.print_json(settings, {"ok": deployment.ok, "run": deployment.run, "hosts": hosts})

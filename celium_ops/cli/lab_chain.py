@@ -33,7 +33,7 @@ def set_(
 
     The blocks go on where they are when the snapshot's is an earlier one, and the first block stays the lab's own.
 
-    Example: celium-ops lab chain set tests/worlds/one-validator-left.json
+    Example: celium-ops lab chain set sn51.json
     """
     from celium_ops.chain import snapshot
     from celium_ops.lab.chain import worlds

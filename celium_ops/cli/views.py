@@ -119,6 +119,12 @@ def show_deployment(deployment: Deployment, check: bool) -> None:
         for difference in host.differences:
             console.print(f"\n[bold]{host.name}[/]\n{escape(difference)}")
         _show_trouble(console, host.name, [host.error] if host.error else [], host.remedy)
+    for host in deployment.hosts:
+        if host.leftovers:
+            console.print(
+                f"[yellow]{host.name}[/] has rows that no host of the inventory has: {', '.join(host.leftovers)}"
+            )
+            console.print("  [bold]Remedy[/] celium-ops deploy --prune removes them")
     well = sum(host.result == "ok" for host in deployment.hosts)
     verb = "would change" if check else "changed"
     console.print(f"{well} of {len(deployment.hosts)} hosts ok, {deployment.changed} {verb} (run {deployment.run})")

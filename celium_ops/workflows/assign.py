@@ -36,13 +36,15 @@ FEW = 10
 class Wish:
     """What the operator asked for.
 
-    ``network`` overrides the inventory's and may be a snapshot file; ``override`` are the codes of guards to ignore.
+    ``network`` overrides the inventory's and may be a snapshot file; ``override`` are the codes of guards to ignore;
+    ``seconds`` is how long to read the chain at most.
     """
 
     inventory: Path
     network: str | None = None
     even_if_rented: bool = False
     override: frozenset[str] = frozenset()
+    seconds: float = reader.SECONDS
 
 
 @dataclass(frozen=True)
@@ -191,16 +193,20 @@ def reading(wish: Wish) -> Snapshot:
         CeliumError: it cannot be read; the message tells of the last good reading.
         GuardError: it may not be believed; the same.
     """
-    guards.check_override(wish.override - {TOO_MANY})
+    override = wish.override - {TOO_MANY}
+    guards.check_override(override)
     source = find_source(wish.inventory, wish.network, None)
     kept = fleet_dir(wish.inventory) / "chain.json"
     # A file is what the operator chose, whatever its age.
     file = reader.is_file(source.network)
     before = snapshot.load(kept) if kept.exists() and not file else None
     try:
-        found = reader.read(source.network, source.netuid)
-        previous = before if before and before.network == found.network else None
-        guards.check(found, previous, datetime.now(UTC), override=wish.override | ({guards.STALE} if file else set()))
+        found = guards.believe(
+            lambda block: reader.read(source.network, source.netuid, block=block, seconds=wish.seconds),
+            before,
+            datetime.now(UTC),
+            override=override | ({guards.STALE, guards.UNSETTLED} if file else set()),
+        )
     except UsageError:
         raise
     except CeliumError as error:

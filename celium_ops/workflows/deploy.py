@@ -15,6 +15,7 @@ from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import HostRecap, Recap
+from celium_ops.workflows.leftovers import find as find_leftovers
 from celium_ops.workflows.lock import fleet_locked
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
 from celium_ops.workflows.registration import register_the_rest
@@ -29,6 +30,11 @@ class Wish:
     check: bool = False
     diff: bool = False
     accept_outdated: bool = False
+    prune: bool = False
+
+
+Leftovers = list[dict[str, Any]]
+"""Rows of registries that no host of the inventory has, as the registry module takes what it shall remove."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,15 @@ class Deployment:
 
 
 def deploy(
-    wish: Wish, on_start: Callable[[list[Host]], None], on_host: OnHost, warn: Callable[[str], None]
+    wish: Wish,
+    agree: Callable[[Leftovers], None],
+    on_start: Callable[[list[Host]], None],
+    on_host: OnHost,
+    warn: Callable[[str], None],
 ) -> Deployment:
     """Deploy the selected hosts.
+
+    ``agree`` is shown the rows to remove before anything is changed, and raises when they are to stay.
 
     Raises:
         UsageError: the inventory is wrong, or the limit matches no host; nothing was touched.
@@ -66,8 +78,11 @@ def deploy(
     state = fleet_dir(wish.inventory)
     # A check changes nothing, so it need not wait for anybody.
     with nullcontext() if wish.check else fleet_locked(fleet, state, "a deploy", warn):
+        leftovers = find_leftovers(fleet, selected) if wish.prune else []
+        if leftovers and not wish.check:
+            agree(leftovers)
         on_start(selected)
-        return _journaled(Journal(state), wish, fleet, selected, on_host)
+        return _journaled(Journal(state), wish, lambda note: _play(wish, fleet, selected, leftovers, note), on_host)
 
 
 def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
@@ -80,8 +95,10 @@ def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
         )
 
 
-def _journaled(journal: Journal, wish: Wish, fleet: Fleet, selected: list[Host], on_host: OnHost) -> Deployment:
-    inputs = {"inventory": str(wish.inventory), "limit": wish.limit, "check": wish.check}
+def _journaled(
+    journal: Journal, wish: Wish, play: Callable[[OnHost], list[HostOutcome]], on_host: OnHost
+) -> Deployment:
+    inputs = {"inventory": str(wish.inventory), "limit": wish.limit, "check": wish.check, "prune": wish.prune}
     run, seen = journal.begin("deploy", inputs), dict[str, HostRecap]()
 
     def note(host: HostRecap) -> None:
@@ -89,7 +106,7 @@ def _journaled(journal: Journal, wish: Wish, fleet: Fleet, selected: list[Host],
         on_host(host)
 
     try:
-        deployment = Deployment(run, _play(wish, fleet, selected, note))
+        deployment = Deployment(run, play(note))
     except BaseException as error:
         begun = (HostEntry(host.name, "interrupted", host.changed, host.seconds, host.task) for host in seen.values())
         journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", begun)
@@ -99,7 +116,7 @@ def _journaled(journal: Journal, wish: Wish, fleet: Fleet, selected: list[Host],
     return deployment
 
 
-def _play(wish: Wish, fleet: Fleet, selected: list[Host], on_host: OnHost) -> list[HostOutcome]:
+def _play(wish: Wish, fleet: Fleet, selected: list[Host], leftovers: Leftovers, on_host: OnHost) -> list[HostOutcome]:
     def play(name: str, hosts: Iterable[str], variables: dict[str, Any] | None = None) -> Recap:
         playbook = Playbook(name, wish.inventory, tuple(hosts), wish.check, wish.diff, variables)
         return run_playbook(playbook, on_host)
@@ -107,7 +124,7 @@ def _play(wish: Wish, fleet: Fleet, selected: list[Host], on_host: OnHost) -> li
     def register(records: list[dict[str, Any]]) -> Recap:
         return play("register", dict.fromkeys(one["miner"] for one in records), {"miner_executors": records})
 
-    recap = play("site", (host.name for host in selected))
+    recap = play("site", (host.name for host in selected), {"miner_absent": leftovers} if leftovers else None)
     outcomes = {host.name: outcome_of(host.name, recap, wish.diff) for host in selected}
     register_the_rest(fleet, selected, outcomes, recap, register, wish.check)
     return list(outcomes.values())

@@ -15,7 +15,8 @@ class HostOutcome:
     """What became of one host.
 
     ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault;
-    ``unassigned`` that an executor came up and waits for a validator.
+    ``unassigned`` that an executor came up and waits for a validator; ``leftovers`` are the rows of a miner's registry
+    that no host of the inventory has.
     """
 
     name: str
@@ -26,6 +27,7 @@ class HostOutcome:
     remedy: str | None = None
     registered: bool | None = None
     unassigned: bool = False
+    leftovers: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 

@@ -451,3 +451,24 @@ def test_nobody_retires_by_an_empty_name(miner):
     for name in ("", ",", "nobody"):
         assert "executor-1" not in retire(miner, name)
     assert rows(miner) == before
+
+
+def test_rows_without_a_host_are_shown_and_removed_only_when_asked(miner):
+    fleet_rows = rows(miner)
+    assert register(miner, [executor("r9", A)])["changed"]
+    answer = miner.deploy("--limit", "miner-1")
+    assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"]) == (0, ["10.9.0.9:8001"]), answer
+    assert "10.9.0.9:8001" in miner.run("deploy", "--limit", "miner-1").stdout
+    refused = miner.deploy("--limit", "miner-1", "--prune")
+    assert (refused["rc"], refused["error"]["code"]) == (2, "not-confirmed")
+    assert "10.9.0.9:8001 (miner-1)" in refused["error"]["message"]
+
+    miner.contract.tao = 1
+    answer = miner.deploy("--limit", "miner-1", "--prune", "--yes")
+    assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"]) == (1, ["10.9.0.9:8001"])
+    assert "10.9.0.9:8001: it stays" in answer["by_name"]["miner-1"]["error"]
+    miner.contract.tao = 0
+    check = miner.deploy("--limit", "miner-1", "--prune", "--check")
+    assert (check["rc"], "r9" in rows(miner)) == (3, True)
+    answer = miner.deploy("--prune", "--yes")
+    assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"], rows(miner)) == (0, [], fleet_rows), answer

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from subnet import NOW, neuron, subnet
+from subnet import BLOCK, NOW, RAO, neuron, subnet
 
 from celium_ops.base.errors import GuardError, UsageError
 from celium_ops.chain import guards
-from celium_ops.chain.guards import Limits, check
+from celium_ops.chain.guards import Limits, believe, check
 from celium_ops.chain.networks import NETWORKS
 
 TEN = tuple(neuron(uid) for uid in range(10))
@@ -79,3 +79,52 @@ def test_limits_count():
 def test_what_cannot_be_overridden_is_refused(code):
     with pytest.raises(UsageError, match="can be overridden"):
         check(GOOD, None, NOW, override=[code])
+
+
+# The second look
+
+
+def shares(*stakes, block=BLOCK):
+    return subnet(*(neuron(uid, total_stake=stake * RAO) for uid, stake in enumerate(stakes)), block=block)
+
+
+def chain(*, newest, one_before=None, seven_before=None):
+    """Return what reads a chain, and the blocks it was asked for; its stake was always so, unless it is said."""
+    asked = []
+    blocks = {None: newest, BLOCK - 1: one_before or newest, BLOCK - 7: seven_before or newest}
+
+    def read(block):
+        asked.append(block)
+        return blocks[block]
+
+    return read, asked
+
+
+def test_stake_that_is_where_it_was_is_believed_at_once():
+    read, asked = chain(newest=shares(995, 505))
+    assert believe(read, shares(1_000, 500), NOW) == shares(995, 505)
+    assert asked == [None]
+
+
+@pytest.mark.parametrize("previous", [None, shares(500, 1_000), GOOD.model_copy(update={"network": "ws://other:1"})])
+def test_stake_that_has_shifted_is_looked_at_again_in_older_blocks(previous):
+    read, asked = chain(newest=shares(1_000, 500))
+    assert believe(read, previous, NOW) == shares(1_000, 500)
+    assert asked == [None, BLOCK - 1, BLOCK - 7]
+
+
+@pytest.mark.parametrize("when", ["one_before", "seven_before"])
+@pytest.mark.parametrize("then", [shares(500, 1_000), shares(1_000, 470), shares(), shares(0, 0)])
+def test_stake_that_was_elsewhere_a_few_blocks_ago_is_not_acted_on(when, then):
+    read, _ = chain(newest=shares(1_000, 500), **{when: then})
+    with pytest.raises(GuardError, match="of the validators' stake is elsewhere at block") as stopped:
+        believe(read, shares(500, 1_000), NOW)
+    assert (stopped.value.code, int(stopped.value.exit_code)) == ("chain-stake-unsettled", 4)
+    assert believe(read, shares(500, 1_000), NOW, override=["chain-stake-unsettled"]) == shares(1_000, 500)
+
+
+def test_a_young_chain_has_no_older_blocks():
+    young = shares(1_000, 500, block=1).model_copy(update={"block": 0})
+    read, asked = chain(newest=young)
+    assert believe(read, None, NOW) == young
+    assert asked == [None]

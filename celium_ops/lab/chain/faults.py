@@ -29,6 +29,7 @@ class Fault(StrEnum):
 
 SLOW_SECONDS = 3.0
 RETRY_AFTER_SECONDS = 30
+STILL_SECONDS = 3600
 POLICY_CODE = -32004
 """A refusal of the load balancers in front of public nodes (the SDK 11.3.0 knows it)."""
 DISCARDED_CODE = 4003
@@ -46,7 +47,7 @@ MEANINGS = {
     Fault.EMPTY: "the subnet has no neurons",
     Fault.HALF: "the second half of the UIDs is gone",
     Fault.FLAPPING: "the permit holders swap their stakes with every block",
-    Fault.STILL: "no new blocks",
+    Fault.STILL: "no new blocks, and the newest is an hour old",
 }
 """What each fault does, in one line."""
 
@@ -70,11 +71,12 @@ def distorted(snapshot: Snapshot, fault: Fault | None, block: int) -> Snapshot:
 
 
 def _swapped(neurons: tuple[Neuron, ...], block: int) -> tuple[Neuron, ...]:
-    """Give every permit holder the stakes of another one; which one moves on by one with every block."""
+    """Give every permit holder the stakes of another one, never its own; which one moves on with every block."""
     holders = [neuron for neuron in neurons if neuron.validator_permit]
-    if not holders:
+    if len(holders) < 2:
         return neurons
-    givers = {holder.uid: holders[(place + block) % len(holders)] for place, holder in enumerate(holders)}
+    step = 1 + block % (len(holders) - 1)
+    givers = {holder.uid: holders[(place + step) % len(holders)] for place, holder in enumerate(holders)}
     stakes = ("alpha_stake", "tao_stake", "total_stake")
     return tuple(
         neuron.model_copy(update={name: getattr(givers.get(neuron.uid, neuron), name) for name in stakes})

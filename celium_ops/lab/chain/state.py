@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from celium_ops.base.errors import CeliumError
 from celium_ops.base.files import write_atomic
 from celium_ops.chain.snapshot import Neuron, Snapshot
-from celium_ops.lab.chain.faults import Fault, distorted
+from celium_ops.lab.chain.faults import STILL_SECONDS, Fault, distorted
 
 BLOCK_SECONDS = 12.0
 """What a block of the real chain takes."""
@@ -64,10 +64,13 @@ class State(BaseModel):
         """Return when the next block is due; None when none is."""
         if self.fault is Fault.STILL or not self.block_seconds:
             return None
-        return (self.time_of(self.head(now) + 1) - now).total_seconds()
+        return (self._due(self.head(now) + 1) - now).total_seconds()
 
     def time_of(self, block: int) -> datetime:
-        """Return the time of a block."""
+        """Return the time of a block, as the chain shows it."""
+        return self._due(block) - timedelta(seconds=STILL_SECONDS if self.fault is Fault.STILL else 0)
+
+    def _due(self, block: int) -> datetime:
         return self.since + timedelta(seconds=(block - self.block) * (self.block_seconds or BLOCK_SECONDS))
 
     def at(self, block: int) -> Snapshot:
@@ -81,7 +84,7 @@ class State(BaseModel):
         head = self.head(now)
         block, since = fresh.block, fresh.since
         if block <= head:
-            block, since = head + 1, now if self.block_seconds else self.time_of(head + 1)
+            block, since = head + 1, now if self.block_seconds else self._due(head + 1)
         kept = {"fault": self.fault, "fault_block": self.fault_block, "set_by_hand": by_hand}
         return fresh.model_copy(update={"block": block, "since": since, **kept})
 
@@ -91,7 +94,7 @@ class State(BaseModel):
 
     def grown(self, blocks: int) -> State:
         """Return the chain with more blocks, made at once."""
-        return self.model_copy(update={"block": self.block + blocks, "since": self.time_of(self.block + blocks)})
+        return self.model_copy(update={"block": self.block + blocks, "since": self._due(self.block + blocks)})
 
 
 def load(path: Path) -> State:
