@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
@@ -20,9 +21,11 @@ from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
+from celium_ops.remote.collateral import collaterals
 from celium_ops.remote.probe import Sight, probe
 from celium_ops.workflows.candidates import Candidates, candidates, row_name
 from celium_ops.workflows.chain import find_source
+from celium_ops.workflows.collateral import keeping_collateral
 
 REGISTRY_MODULE = "celium.ops.miner_registry"
 UNREGISTERED = "unregistered"
@@ -238,8 +241,21 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
     free = values["celium_dialect"] != "lium" or values.get("miner_default_validator")
     held = None if free else "its validator is upstream's choice; set miner_default_validator to move it"
     found = candidates(fleet.executors_of(miner.name), registry, sights, wish.even_if_rented, held)
-    hysteresis = Fraction(str(values["miner_assign_hysteresis"]))
-    return MinerPlan(miner, found, solve(found.rows, validators(miner, read), _coverage(miner), hysteresis))
+    judged, hysteresis = validators(miner, read), Fraction(str(values["miner_assign_hysteresis"]))
+
+    def best(rows: Sequence[Row]) -> Plan:
+        return solve(rows, judged, _coverage(miner), hysteresis)
+
+    def amounts(moving: list[str]) -> Sequence[float | None]:
+        if values["celium_dialect"] == "lium" or not values["miner_assign_keep_collateral"]:
+            return [None] * len(moving)
+        named = {row_name(endpoint): row for endpoint, row in registry.items()}
+        rows = (named[name] for name in moving)
+        asked = [{"address": row.address, "port": row.port, "uuid": row.uuid} for row in rows]
+        return collaterals(miner.connection, asked)
+
+    rows, chosen = keeping_collateral(found.rows, best, amounts)
+    return MinerPlan(miner, replace(found, rows=rows), chosen)
 
 
 def _registry(miner: Host, sight: Sight) -> dict[Endpoint, Registration]:

@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: MIT
 """The command line of upstream's miner: how it is called, and what to make of its answers.
 
-Its exit code says success even when it failed, so whoever calls it looks at the rows afterwards.
+Its exit code says success even when it failed, so whoever calls it looks at the rows afterwards. Our Ansible modules
+import it, and the command line feeds its source to ``python3`` on the host, as it does with ``probe``.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 CONTAINER = "miner-miner-1"
-COMMANDS = {"add": "add-executor", "remove": "remove-executor", "collateral": "get-executor-collateral"}
+COMMANDS = {
+    "add": "add-executor",
+    "remove": "remove-executor",
+    "collateral": "get-executor-collateral",
+    "total": "get-miner-collateral",
+}
 # Seconds. It needs 2 to 3; to find an executor dead up to 12, and a node of the chain that does not answer 57.
-TIMEOUTS = {"add": 60, "remove": 120, "collateral": 120}
+TIMEOUTS = {"add": 60, "remove": 120, "collateral": 120, "total": 120}
+AT_ONCE = 4
 
 
 def command(action, executor, dialect):
     """Return the arguments and the answers on stdin for one action; pure."""
-    options = ["--address", executor["address"], "--port", str(executor["port"])]
+    options = ["--address", executor["address"], "--port", str(executor["port"])] if executor else []
     # A missing option becomes a prompt. In dialect lium a new row gets the miner's default validator.
     if action == "add" and dialect == "celium":
         options += ["--validator", executor["validator"]]
@@ -57,5 +65,21 @@ def collateral(said, uuid):
 
     The words are upstream's of 2025-08, read in its source.
     """
-    found = re.search(rf"Executor {re.escape(uuid)} collateral: (\d+(?:\.\d+)?) TAO", said)
+    return _amount(rf"Executor {re.escape(uuid)} collateral", said)
+
+
+def collaterals(rows):
+    """Return the TAO that the contract holds for each row of a miner of dialect celium; None when nobody can tell.
+
+    Most miners have none at all, which is one question.
+    """
+    total = _amount("Total miner collateral", call("total", None, "celium"))
+    if not total:
+        return [total] * len(rows)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda row: collateral(call("collateral", row, "celium"), row["uuid"]), rows))
+
+
+def _amount(what, said):
+    found = re.search(rf"{what}: (\d+(?:\.\d+)?) TAO", said)
     return float(found.group(1)) if found else None

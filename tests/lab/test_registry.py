@@ -472,3 +472,19 @@ def test_rows_without_a_host_are_shown_and_removed_only_when_asked(miner):
     assert (check["rc"], "r9" in rows(miner)) == (3, True)
     answer = miner.deploy("--prune", "--yes")
     assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"], rows(miner)) == (0, [], fleet_rows), answer
+
+
+def test_executors_under_collateral_keep_their_validator(miner):
+    sql(miner, "update executor set validator = 'nobody with a permit'")
+    assert len(miner.run_json("assign", "plan")["moves"]) == len(rows(miner))
+    miner.contract.tao = 1.5
+    try:
+        plan = miner.run_json("assign", "plan")
+        assert (plan["rc"], plan["moves"]) == (0, []), plan
+        assert set(plan["miners"][0]["locked"].values()) == {"under collateral (1.5 TAO)"}
+        with miner.variables("miner-1", miner_assign_keep_collateral=False):
+            assert miner.run_json("assign", "plan")["moves"], "a switch keeps the uuid, so it may be allowed"
+        miner.contract.tao = None
+        assert miner.run_json("assign", "plan")["moves"], "nobody can tell"
+    finally:
+        miner.contract.tao = 0
