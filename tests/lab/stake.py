@@ -23,13 +23,13 @@ def rows(fleet: Fleet) -> dict[str, tuple[str, str]]:
 
 def best(world: Snapshot, today: Mapping[str, str]) -> tuple[Any, ...]:
     """Return what ``measured`` says of the best assignment of all."""
-    targets = itertools.product(_eligible(world), repeat=len(today))
+    targets = itertools.product(eligible(world), repeat=len(today))
     return min(measured(dict(zip(today, target, strict=True)), today, world) for target in targets)
 
 
 def measured(target: Mapping[str, str], today: Mapping[str, str], world: Snapshot) -> tuple[Any, ...]:
     """Return what is to be least: the missing coverage up to one half, the sum of squares, the moves."""
-    good = _eligible(world)
+    good = eligible(world)
     whole = sum(neuron.total_stake for neuron in world.neurons if neuron.validator_permit)
     covered = Fraction(sum(good.get(hotkey, 0) for hotkey in set(target.values())), whole)
     everybody = {*good, *target.values()}
@@ -51,7 +51,7 @@ def restaked(world: Snapshot, shift: int) -> Snapshot:
     return world.model_copy(update={"neurons": tuple(neurons)})
 
 
-def _eligible(world: Snapshot) -> dict[str, int]:
+def eligible(world: Snapshot) -> dict[str, int]:
     """Return the stake weights of the validators that upstream of 2025-08 accepts."""
     return {
         neuron.hotkey: neuron.total_stake

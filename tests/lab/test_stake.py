@@ -9,7 +9,7 @@ import re
 
 import pytest
 from fleet import broken
-from stake import best, measured, restaked, rows
+from stake import best, eligible, measured, restaked, rows
 
 from celium_ops.chain.snapshot import load, save
 from celium_ops.lab.chain.faults import Fault
@@ -27,19 +27,30 @@ def chain(deployed, tmp_path):
         deployed.lab.ok("lab", "chain", "set", str(world))
         return load(world)
 
+    def move(leaver=""):
+        """Serve a world that asks for moves, of an executor whose validator has lost its stake if one is named."""
+        today = {name: validator for name, (validator, _) in rows(deployed).items()}
+        worlds = (restaked(load(original), shift) for shift in range(10))
+        for world in worlds:
+            leaves = all(today[name] not in eligible(world) for name in today if name.startswith(leaver or "?"))
+            if leaves and measured(today, today, world) != best(world, today):
+                return serve(lambda _, world=world: world)
+        raise AssertionError(f"no such world for {today}")
+
+    serve.move = move
     yield serve
     deployed.lab.ok("lab", "chain", "fault", "clear")
     deployed.lab.ok("lab", "chain", "set", str(original))
 
 
-@pytest.mark.parametrize("shift", [0, 3])
-def test_the_rows_become_what_an_independent_solver_finds(fleet, chain, shift):
-    world = chain(lambda snapshot: restaked(snapshot, shift))
+@pytest.mark.parametrize("_time", [1, 2])
+def test_the_rows_become_what_an_independent_solver_finds(fleet, chain, _time):
+    world = chain.move()
     before = rows(fleet)
     today = {name: validator for name, (validator, _) in before.items()}
     plan = fleet.run_json("assign", "plan")
     assert rows(fleet) == before, "a plan changes nothing"
-    assert plan["rc"] == (3 if plan["moves"] else 0)
+    assert (plan["rc"], bool(plan["moves"])) == (3, True)
 
     applied = fleet.run_json("assign", "apply", "--yes")
     assert (applied["rc"], applied["ok"]) == (0, True), applied
@@ -57,7 +68,7 @@ def test_the_rows_become_what_an_independent_solver_finds(fleet, chain, shift):
 
 
 def test_what_was_moved_is_in_the_history(fleet, chain):
-    chain(lambda snapshot: restaked(snapshot, 5))
+    chain.move()
     applied = fleet.run_json("assign", "apply", "--yes")
     newest = fleet.run_json("assign", "history")["runs"][0]
     assert applied["moves"]
@@ -66,19 +77,19 @@ def test_what_was_moved_is_in_the_history(fleet, chain):
 
 
 def test_nothing_is_moved_without_a_yes(fleet, chain):
-    chain(lambda snapshot: restaked(snapshot, 7))
+    chain.move()
     before = rows(fleet)
     answer = fleet.run_json("assign", "apply")
     assert (answer["rc"], answer["error"]["code"], rows(fleet)) == (2, "not-confirmed", before)
 
 
 def test_the_watch_moves_when_the_stake_does_and_ends_when_it_is_told(fleet, chain):
-    chain(lambda snapshot: restaked(snapshot, 8))
+    chain.move()
     before = rows(fleet)
     watch = fleet.lab.start("-i", str(fleet.lab.inventory), "assign", "watch", "--yes")
     try:
         said = watch.stdout.readline()
-        assert re.match(r"block \d+: [1-9]\d* moves, coverage .*; next in \d+ minutes", said), watch.stderr.read()
+        assert re.match(r"block \d+: [1-9]\d* moves, coverage .*; next in \d+ minutes", said), said
     finally:
         watch.terminate()
         watch.communicate(timeout=30)
@@ -88,17 +99,17 @@ def test_the_watch_moves_when_the_stake_does_and_ends_when_it_is_told(fleet, cha
 
 
 def test_a_rented_executor_stays(fleet, chain):
-    chain(lambda snapshot: restaked(snapshot, 9))
+    address = fleet.address("executor-1")
+    chain.move(leaver=f"{address}:")
     image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
     rent = f"docker run -d --name pod_rented --entrypoint sleep {image} 600"
-    host = fleet.run_json("inventory", "show", "executor-1")["hosts"][0]
     with broken(fleet, "executor-1", rent, "docker rm -f pod_rented"):
         plan = fleet.run_json("assign", "plan")
         locked = plan["miners"][0]["locked"]
         assert list(locked.values()) == ["rented (pod_rented)"]
         assert all(move["host"] != "executor-1" for move in plan["moves"])
         assert "executor-1" in {move["host"] for move in fleet.run_json("assign", "plan", "--even-if-rented")["moves"]}
-    assert host["address"] in next(iter(locked))
+    assert next(iter(locked)).startswith(f"{address}:")
 
 
 BAD_DATA = {
@@ -121,8 +132,8 @@ NO_DATA = {
 
 
 def test_a_chain_that_misbehaves_moves_nothing(fleet, chain):
-    chain(lambda snapshot: restaked(snapshot, 11))
-    assert fleet.run_json("assign", "plan")["moves"], "a good reading to compare with, and something to do"
+    chain.move()
+    assert fleet.run_json("assign", "plan")["moves"], "a good reading to compare with"
     before = rows(fleet)
     for fault, code in (BAD_DATA | NO_DATA).items():
         fleet.lab.ok("lab", "chain", "fault", fault)
