@@ -453,27 +453,6 @@ def test_nobody_retires_by_an_empty_name(miner):
     assert rows(miner) == before
 
 
-def test_rows_without_a_host_are_shown_and_removed_only_when_asked(miner):
-    fleet_rows = rows(miner)
-    assert register(miner, [executor("r9", A)])["changed"]
-    answer = miner.deploy("--limit", "miner-1")
-    assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"]) == (0, ["10.9.0.9:8001"]), answer
-    assert "10.9.0.9:8001" in miner.run("deploy", "--limit", "miner-1").stdout
-    refused = miner.deploy("--limit", "miner-1", "--prune")
-    assert (refused["rc"], refused["error"]["code"]) == (2, "not-confirmed")
-    assert "10.9.0.9:8001 (miner-1)" in refused["error"]["message"]
-
-    miner.contract.tao = 1
-    answer = miner.deploy("--limit", "miner-1", "--prune", "--yes")
-    assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"]) == (1, ["10.9.0.9:8001"])
-    assert "10.9.0.9:8001: it stays" in answer["by_name"]["miner-1"]["error"]
-    miner.contract.tao = 0
-    check = miner.deploy("--limit", "miner-1", "--prune", "--check")
-    assert (check["rc"], "r9" in rows(miner)) == (3, True)
-    answer = miner.deploy("--prune", "--yes")
-    assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"], rows(miner)) == (0, [], fleet_rows), answer
-
-
 def test_executors_under_collateral_keep_their_validator(miner):
     sql(miner, "update executor set validator = 'nobody with a permit'")
     assert len(miner.run_json("assign", "plan")["moves"]) == len(rows(miner))
@@ -488,3 +467,25 @@ def test_executors_under_collateral_keep_their_validator(miner):
         assert miner.run_json("assign", "plan")["moves"], "nobody can tell"
     finally:
         miner.contract.tao = 0
+
+
+def test_rows_without_a_host_are_shown_and_removed_only_when_asked(miner):
+    fleet_rows = rows(miner)
+    assert register(miner, [executor("r9", A)])["changed"]
+    # A deploy writes the environment anew, so it has to know of the contract.
+    with miner.variables("miner-1", miner_evm_rpc_url=miner.contract.url):
+        answer = miner.deploy("--limit", "miner-1")
+        assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"]) == (0, ["10.9.0.9:8001"]), answer
+        refused = miner.deploy("--limit", "miner-1", "--prune")
+        assert (refused["rc"], refused["error"]["code"]) == (2, "not-confirmed")
+        assert "10.9.0.9:8001 (miner-1)" in refused["error"]["message"]
+
+        miner.contract.tao = 1
+        answer = miner.deploy("--limit", "miner-1", "--prune", "--yes")
+        assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"]) == (1, ["10.9.0.9:8001"])
+        assert "10.9.0.9:8001: it stays, since the contract holds" in answer["by_name"]["miner-1"]["error"]
+        miner.contract.tao = 0
+        check = miner.deploy("--limit", "miner-1", "--prune", "--check")
+        assert (check["rc"], "r9" in rows(miner)) == (3, True), check
+        answer = miner.deploy("--limit", "miner-1", "--prune", "--yes")
+        assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"], rows(miner)) == (0, [], fleet_rows), answer

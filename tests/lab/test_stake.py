@@ -125,7 +125,7 @@ NO_DATA = {
     "429": "chain-rate-limited",
     "policy": "chain-rate-limited",
     "pruned": "chain-error",
-    "dropping": "chain-unreachable",
+    "dropping": "chain-timeout",
     "closing": "chain-timeout",
     "slow": "chain-timeout",
 }
