@@ -1,0 +1,1 @@
+"""What GPUs are, and proof of it."""
