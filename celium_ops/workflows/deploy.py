@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,10 @@ def _play(wish: Wish, fleet: Fleet, selected: list[Host], leftovers: Leftovers, 
         return play("register", dict.fromkeys(one["miner"] for one in records), {"miner_executors": records})
 
     recap = play("site", (host.name for host in selected), {"miner_absent": leftovers} if leftovers else None)
-    outcomes = {host.name: outcome_of(host.name, recap, wish.diff) for host in selected}
+    outcomes = {host.name: outcome_of(host.name, recap) for host in selected}
     register_the_rest(fleet, selected, outcomes, recap, register, wish.check)
-    return list(outcomes.values())
+    # Modules of ours tell what they change whether they are asked to or not.
+    return [outcome if wish.diff else replace(outcome, differences=[]) for outcome in outcomes.values()]
 
 
 def select(fleet: Fleet, limit: str | None) -> list[Host]:

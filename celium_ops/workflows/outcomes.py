@@ -45,7 +45,7 @@ class HostOutcome:
             self.result, self.error, self.remedy = other.result, other.error, other.remedy
 
 
-def outcome_of(name: str, recap: Recap, diff: bool) -> HostOutcome:
+def outcome_of(name: str, recap: Recap) -> HostOutcome:
     """Return what became of a host in a run; pure."""
     host = recap.hosts.get(name)
     if host is None:
@@ -57,5 +57,5 @@ def outcome_of(name: str, recap: Recap, diff: bool) -> HostOutcome:
     if fault := recognise(outcome.error or ""):
         outcome.error, outcome.remedy = f"{fault.cause}: {outcome.error}", fault.remedy
     outcome.changes = host.changes
-    outcome.differences = host.differences if diff else []
+    outcome.differences = host.differences
     return outcome

@@ -56,7 +56,7 @@ def _play(
 ) -> None:
     recap = register(records)
     for miner in dict.fromkeys(record["miner"] for record in records):
-        outcomes.setdefault(miner, HostOutcome(miner, "ok")).add(outcome_of(miner, recap, diff=True))
+        outcomes.setdefault(miner, HostOutcome(miner, "ok")).add(outcome_of(miner, recap))
     note_registrations(fleet, recap, selected, outcomes)
 
 
