@@ -29,7 +29,7 @@ test: check ## everything a change must pass, lab tests included
 	$(BIN)/pytest -q --durations=8 tests/integration tests/lab
 
 .PHONY: campaign
-campaign: $(VENV)/ready ## 500 rounds of a chain that misbehaves, into a real registry: about half an hour
+campaign: $(VENV)/ready ## 500 rounds of a chain that misbehaves, into a real registry: about 40 minutes
 	$(BIN)/pytest -q -m campaign tests/lab/test_campaign.py
 
 .PHONY: bench
