@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from celium_ops.base.paths import collection_dir
-from celium_ops.fleet.model import Connection
+from celium_ops.fleet.model import Host
 from celium_ops.remote.ssh import ask
 
 DEADLINE = 30.0
@@ -53,17 +53,12 @@ class Sight:
     errors: tuple[str, ...] = field(default=())
 
 
-def probe(connections: Mapping[str, Connection], stacks: Mapping[str, tuple[str, str]]) -> dict[str, Sight]:
-    """Look at all hosts; one that does not answer is not reachable, with the reason.
-
-    Args:
-        connections: the hosts, by name.
-        stacks: the role and the folder of each host's stack, by host.
-    """
+def probe(hosts: Collection[Host]) -> dict[str, Sight]:
+    """Look at all hosts; one that does not answer is not reachable, with the reason."""
     # The same program that our Ansible modules import; it reads from stdin, so nothing is left on the host.
     source = (collection_dir() / "plugins" / "module_utils" / "probe.py").read_text()
-    commands = {name: ["python3", "-I", "-S", "-", *stacks[name]] for name in connections}
-    answers = ask(connections, commands, source, DEADLINE)
+    commands = {host.name: ["python3", "-I", "-S", "-", host.role, host.stack] for host in hosts}
+    answers = ask({host.name: host.connection for host in hosts}, commands, source, DEADLINE)
     return {name: _sight(answer.output, answer.error) for name, answer in answers.items()}
 
 

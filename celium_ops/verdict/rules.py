@@ -43,70 +43,90 @@ class Finding:
     required: str
 
 
-class AtMost(Record):
+class Comparison(Record):
+    """A fact is held against what the rule itself says."""
+
+    fact: str
+
+    def required(self) -> str:
+        """Return what is required of the fact."""
+        raise NotImplementedError
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is so."""
+        raise NotImplementedError
+
+    def words(self) -> str:
+        """Return what is required, for people."""
+        return f"{self.fact} {self.required()}"
+
+    def judge(self, facts: Facts, _before: Facts | None, _tables: Tables) -> Finding:
+        """Compare."""
+        return _compared(facts, self.fact, self.required(), self.holds)
+
+
+class AtMost(Comparison):
     """A number has a largest value."""
 
     kind: Literal["at_most"]
-    fact: str
     limit: float
 
-    def words(self) -> str:
-        """Return what is required, for people."""
-        return f"{self.fact} at most {self.limit:g}"
+    def required(self) -> str:
+        """Return the limit."""
+        return f"at most {self.limit:g}"
 
-    def judge(self, facts: Facts, _before: Facts | None, _tables: Tables) -> Finding:
+    def holds(self, value: float) -> bool:
         """Compare."""
-        return _compared(facts, self.fact, f"at most {self.limit:g}", lambda value: value <= self.limit)
+        return value <= self.limit
 
 
-class AtLeast(Record):
+class AtLeast(Comparison):
     """A number has a smallest value."""
 
     kind: Literal["at_least"]
-    fact: str
     limit: float
 
-    def words(self) -> str:
-        """Return what is required, for people."""
-        return f"{self.fact} at least {self.limit:g}"
+    def required(self) -> str:
+        """Return the limit."""
+        return f"at least {self.limit:g}"
 
-    def judge(self, facts: Facts, _before: Facts | None, _tables: Tables) -> Finding:
+    def holds(self, value: float) -> bool:
         """Compare."""
-        return _compared(facts, self.fact, f"at least {self.limit:g}", lambda value: value >= self.limit)
+        return value >= self.limit
 
 
-class VersionAtLeast(Record):
+class VersionAtLeast(Comparison):
     """A version is not older than another, number by number."""
 
     kind: Literal["version_at_least"]
-    fact: str
     limit: str
 
-    def words(self) -> str:
-        """Return what is required, for people."""
-        return f"{self.fact} {self.limit} or newer"
+    def required(self) -> str:
+        """Return the limit."""
+        return f"{self.limit} or newer"
 
-    def judge(self, facts: Facts, _before: Facts | None, _tables: Tables) -> Finding:
+    def holds(self, value: str) -> bool:
         """Compare."""
-        return _compared(
-            facts, self.fact, f"{self.limit} or newer", lambda value: _numbers(value) >= _numbers(self.limit)
-        )
+        return _numbers(value) >= _numbers(self.limit)
 
 
-class Equals(Record):
+class Equals(Comparison):
     """A fact has one value."""
 
     kind: Literal["equals"]
-    fact: str
     value: bool | int | str
+
+    def required(self) -> str:
+        """Return the value."""
+        return _shown(self.value)
+
+    def holds(self, value: object) -> bool:
+        """Compare."""
+        return value == self.value
 
     def words(self) -> str:
         """Return what is required, for people."""
-        return f"{self.fact} is {_shown(self.value)}"
-
-    def judge(self, facts: Facts, _before: Facts | None, _tables: Tables) -> Finding:
-        """Compare."""
-        return _compared(facts, self.fact, _shown(self.value), lambda value: value == self.value)
+        return f"{self.fact} is {self.required()}"
 
 
 class Same(Record):

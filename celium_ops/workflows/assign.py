@@ -183,7 +183,7 @@ def plan(wish: Wish) -> Assignment:
         )
     executors = [host for miner in miners for host in fleet.executors_of(miner.name)]
     with ThreadPoolExecutor(1) as beside:  # the hosts are asked while the chain is read
-        looking = beside.submit(_look, [*miners, *executors])
+        looking = beside.submit(probe, [*miners, *executors])
         read = reading(wish)
         sights = looking.result()
     return Assignment(read, tuple(_plan_of(fleet, miner, read, sights, wish) for miner in miners))
@@ -227,11 +227,6 @@ def ago(moment: datetime) -> str:
     if minutes < 2:
         return "just now"
     return f"{minutes} minutes ago" if minutes < 120 else f"{minutes // 60} hours ago"
-
-
-def _look(hosts: list[Host]) -> dict[str, Sight]:
-    connections = {host.name: host.connection for host in hosts}
-    return probe(connections, {host.name: (host.role, host.stack) for host in hosts})
 
 
 def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight], wish: Wish) -> MinerPlan:
@@ -289,7 +284,7 @@ def additions(fleet: Fleet, newcomers: list[Host]) -> list[dict[str, Any]]:
     """
     read = reading(Wish(fleet.inventory))
     miners = [fleet.host(name) for name in sorted({host.miner for host in newcomers if host.miner})]
-    sights = _look(miners)
+    sights = probe(miners)
     found = []
     for miner in miners:
         registry = _registry(miner, sights[miner.name])

@@ -22,7 +22,7 @@ def find(fleet: Fleet, selected: list[Host]) -> list[dict[str, Any]]:
     A miner whose registry cannot be read, perhaps because it is not there yet, has none that we know of.
     """
     miners = [host for host in selected if host.role == "miner"]
-    sights = probe({one.name: one.connection for one in miners}, {one.name: (one.role, one.stack) for one in miners})
+    sights = probe(miners)
     return [
         {"miner": miner.name, "address": address, "port": port}
         for miner in miners

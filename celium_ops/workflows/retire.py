@@ -71,7 +71,7 @@ def retire(wish: Wish, agree: Callable[[Host], None], on_host: OnHost, warn: Cal
 
 
 def _refuse_rented(host: Host) -> None:
-    sight = probe({host.name: host.connection}, {host.name: (host.role, host.stack)})[host.name]
+    sight = probe([host])[host.name]
     if sight.rentals is None:
         reason = f"cannot be asked whether it is rented: {'; '.join(sight.errors)}"
     elif sight.rentals:

@@ -54,10 +54,9 @@ def fleet_status(inventory: Path) -> list[HostStatus]:
         UsageError: the inventory is wrong.
     """
     fleet = load_fleet(inventory)
-    connections = {host.name: host.connection for host in fleet.hosts.values()}
     with ThreadPoolExecutor(1) as beside:  # Ansible renders while the hosts are asked
         wanted = beside.submit(environments, inventory, masked=False)
-        sights = probe(connections, {host.name: (host.role, host.stack) for host in fleet.hosts.values()})
+        sights = probe(fleet.hosts.values())
     registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
     return [
         judge(host, sights[host.name], registries, wanted.result()[host.name].files) for host in fleet.hosts.values()
