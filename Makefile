@@ -3,8 +3,6 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Where a CPU-only torch comes from, for `make gpu-test` on machines without a wheel of their own.
-TORCH_INDEX ?=
 
 .DEFAULT_GOAL := $(VENV)/ready
 
@@ -26,16 +24,22 @@ check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
 .PHONY: test
 test: check ## everything a change must pass, lab tests included
 	command -v cc >/dev/null || scripts/apt-install gcc libc6-dev # a test compiles what pretends to be NVML
-	$(BIN)/pytest -q --durations=8 tests/integration tests/lab
+	$(BIN)/pytest -q --durations=60 --durations-min=4 tests/integration tests/lab
+
+.PHONY: gpu-test
+gpu-test: ## on a machine with an NVIDIA card: needs python3, torch, pynvml and pytest, installs nothing
+	PYTHONPATH=. python3 -m pytest -q -s -c tests/gpu/pytest.ini -p no:cacheprovider tests/gpu
 
 .PHONY: campaign
-campaign: $(VENV)/ready ## 500 rounds of a chain that misbehaves, into a real registry: about 40 minutes
-	$(BIN)/pytest -q -m campaign tests/lab/test_campaign.py
+campaign: $(VENV)/ready ## 500 rounds of a chain that misbehaves, 200 of a fleet that is tampered with: some hours
+	$(BIN)/pytest -q -m campaign tests/lab/test_campaign.py tests/lab/test_plan_campaign.py
 
 .PHONY: bench
 bench: $(VENV)/ready ## time deploys, status and switches on rehearsal hosts, and the assignment; results in bench/results
 	$(BIN)/python bench/assignment.py
+	$(BIN)/python bench/gpu_verifier.py
 	$(BIN)/python bench/fleet_times.py
+	$(BIN)/python bench/plan.py
 	$(BIN)/python bench/registry_switches.py
 
 .PHONY: demo

@@ -1,6 +1,7 @@
 """Write what follows from the roles' contracts, so that no fact stands in two places.
 
-For each role: defaults/main.yml, meta/argument_specs.yml and README.md. For editors: inventory/fleet.schema.json.
+For each role: defaults/main.yml, meta/argument_specs.yml and README.md. For editors: inventory/fleet.schema.json. For
+programs that read reports: docs/gpu-prove.schema.json.
 ``make generate`` runs it; ``python scripts/generate.py --check`` fails when a file is not what it would write.
 """
 
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import Contract, Variable, load_contracts
 from celium_ops.fleet.resolve import PREFIXES
+from celium_ops.gpu.report import Document
 
 HEADER = "# Generated from meta/contract.yml by `make generate`: change it there.\n---\n"
 ANSIBLE_TYPES = {
@@ -61,7 +64,10 @@ def main() -> int:
 
 def generated(contracts: dict[str, Contract]) -> dict[Path, str]:
     """Return every file that follows from the contracts, by path in the collection."""
-    files = {Path("inventory/fleet.schema.json"): json.dumps(schema(contracts), indent=2) + "\n"}
+    files = {
+        Path("inventory/fleet.schema.json"): json.dumps(schema(contracts), indent=2) + "\n",
+        Path("docs/gpu-prove.schema.json"): json.dumps(TypeAdapter(Document).json_schema(), indent=2) + "\n",
+    }
     for role, contract in contracts.items():
         options = {name: argument_spec(variable) for name, variable in contract.variables.items()}
         specs = {"argument_specs": {"main": {"short_description": contract.summary, "options": options}}}

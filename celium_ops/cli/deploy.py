@@ -11,6 +11,7 @@ from celium_ops.cli.options import Settings, confirm
 
 if TYPE_CHECKING:
     from celium_ops.workflows.deploy import Leftovers
+    from celium_ops.workflows.plan import Plan
 
 
 def deploy(
@@ -24,12 +25,17 @@ def deploy(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove registry rows that no host of the inventory has; ask first.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Play every role on every selected host, whatever the plan says.")
+    ] = False,
     accept_outdated: Annotated[
         bool,
         typer.Option("--accept-outdated", help="Deploy dialect celium on finney although it cannot read the chain."),
     ] = False,
 ) -> None:
-    """Provision and deploy every host of the inventory, then register the executors at their miners.
+    """Provision and deploy the hosts that differ from the inventory, then register the executors at their miners.
+
+    What differs is worked out first, as by `celium-ops plan`; hosts that are converged are left alone.
 
     Examples:
       celium-ops deploy -i inventory/fleet.yml
@@ -37,7 +43,7 @@ def deploy(
       celium-ops deploy --limit executors --check --diff
       celium-ops deploy --prune --check
     """
-    from celium_ops.cli import views
+    from celium_ops.cli import plan_views, views
     from celium_ops.cli.progress import Progress
     from celium_ops.workflows.deploy import Wish
     from celium_ops.workflows.deploy import deploy as run_deploy
@@ -46,9 +52,13 @@ def deploy(
         rows = ", ".join("{address}:{port} ({miner})".format(**row) for row in leftovers)
         confirm(settings, f"Remove {rows} from the registry, for good?", "nothing was changed")
 
-    wish = Wish(settings.inventory, limit, check, diff, accept_outdated, prune)
+    def show_plan(plan: Plan) -> None:
+        if plan.changes and not full:
+            plan_views.show(plan, diff=False, console=views.err(), only_pending=True)
+
+    wish = Wish(settings.inventory, limit, check, diff, accept_outdated, prune, full)
     with Progress() as progress:
-        deployment = run_deploy(wish, agree, progress.start, progress.update, progress.warn)
+        deployment = run_deploy(wish, agree, show_plan, progress.start, progress.update, progress.warn)
     if settings.json:
         hosts = [host.to_json() for host in deployment.hosts]
         views.print_json(settings, {"ok": deployment.ok, "run": deployment.run, "hosts": hosts})

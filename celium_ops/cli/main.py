@@ -9,7 +9,22 @@ import typer
 
 from celium_ops import __version__
 from celium_ops.base.errors import UsageError
-from celium_ops.cli import assign, chain, deploy, env, hosts, inventory, lab, retire, rules, runs, status
+from celium_ops.cli import (
+    assign,
+    chain,
+    deploy,
+    env,
+    gpu,
+    hosts,
+    inventory,
+    lab,
+    plan,
+    preflight,
+    retire,
+    rules,
+    runs,
+    status,
+)
 from celium_ops.cli.options import InventoryOption, JsonOption, Settings, VerboseOption, YesOption, command, remember
 from celium_ops.cli.views import show_error
 
@@ -27,12 +42,15 @@ app.add_typer(env.app, name="env")
 app.add_typer(runs.app, name="runs")
 app.add_typer(chain.app, name="chain")
 app.add_typer(rules.app, name="rules")
+app.add_typer(gpu.app, name="gpu")
 app.add_typer(assign.app, name="assign")
 app.add_typer(hosts.app, name="hosts")
 command(app, "init")(inventory.init)
+command(app, "plan")(plan.plan)
 command(app, "deploy")(deploy.deploy)
 command(app, "retire")(retire.retire)
 command(app, "status")(status.status)
+command(app, "preflight")(preflight.preflight)
 command(app, "exec")(hosts.exec_)
 command(app, "logs")(hosts.logs)
 

@@ -108,17 +108,20 @@ def show_deployment(deployment: Deployment, check: bool) -> None:
 
     console = out()
     table = Table(box=None, pad_edge=False)
-    for column in ("", "host", "result", "would change" if check else "changed", "seconds", "registered"):
+    for column in ("", "host", "result", "would change" if check else "changed", "seconds", "registered", "GPUs"):
         table.add_column(column, justify="right" if column in ("changed", "would change", "seconds") else "left")
     for host in deployment.hosts:
         registered = {True: "yes", False: "[red]no[/]", None: ""}[host.registered]
         row = (STYLES[host.result], host.name, host.result, str(host.changed), f"{host.seconds:.0f}", registered)
-        table.add_row(*row)
+        table.add_row(*row, host.proof or "")
     console.print(table)
     for host in deployment.hosts:
         for difference in host.differences:
             console.print(f"\n[bold]{host.name}[/]\n{escape(difference)}")
         _show_trouble(console, host.name, [host.error] if host.error else [], host.remedy)
+        if host.proof == "reject" and not host.error:
+            console.print(f"[yellow]{host.name}[/]: its GPUs did not prove themselves; registered all the same")
+            console.print(f"  [bold]Remedy[/] celium-ops gpu show {host.name}")
     for host in deployment.hosts:
         if host.leftovers:
             console.print(

@@ -21,9 +21,11 @@ as asking must not make one. Writes one JSON object to stdout::
     {"hosts": {"gpu-1": {"groups": ["executors"], "variables": {"executor_ssh_port":
         {"value": 2200, "file": "/path", "line": 7, "error": null}},
         "environment": {"files": {".env": "..."}, "error": null}}},
-     "error": null}
+     "error": null,
+     "witness": {"cacheable": true, "reason": null, "seen": [["file", "/path", "<digest>"]]}}
 
-A value that cannot be templated has an ``error``; ``error`` at the top means that nothing could be read.
+A value that cannot be templated has an ``error``; ``error`` at the top means that nothing could be read. ``witness``
+says what the answer was made of (``witness.py``).
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from celium_ops.fleet.witness import Witness
+
+# Ansible reads its configuration while it is imported, so that is watched too.
+witness = Witness()
+witness.watch()
+
 os.environ.setdefault("ANSIBLE_INVENTORY_UNPARSED_FAILED", "1")
 os.environ.setdefault("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "1")
 
@@ -42,28 +50,41 @@ from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import (
+    cache_loader,
+    filter_loader,
+    init_plugin_loader,
+    inventory_loader,
+    lookup_loader,
+    test_loader,
+    vars_loader,
+)
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+from jinja2.sandbox import SandboxedEnvironment
 
 
 def main() -> None:
     """Answer the question on stdin."""
     question = json.load(sys.stdin)
+    loaders = (cache_loader, filter_loader, inventory_loader, lookup_loader, test_loader, vars_loader)
+    witness.watch_templates(SandboxedEnvironment, loaders)
+    if C.DEFAULT_JINJA2_EXTENSIONS:
+        witness.refuse("there are extensions of Jinja")
     try:
         answer = {"hosts": resolve(question), "error": None}
     except AnsibleError as error:
         answer = {"hosts": {}, "error": describe(error)}
-    json.dump(answer, sys.stdout, default=str)
+    json.dump(answer | {"witness": witness.report()}, sys.stdout, default=str)
 
 
 def resolve(question: dict[str, Any]) -> dict[str, Any]:
     """Return every host with its groups and its templated variables."""
-    if "environments" in question:
-        init_plugin_loader()  # the template uses a filter of our collection
+    init_plugin_loader()  # values name plugins of collections, and so does our template
     loader = DataLoader()
     if C.DEFAULT_VAULT_PASSWORD_FILE or C.DEFAULT_VAULT_IDENTITY_LIST:
+        witness.refuse("there is a vault, and its secrets must not lie about")
         # Imported only when a vault is configured: it doubles the start-up time.
         from ansible.cli import CLI
 

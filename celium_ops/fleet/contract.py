@@ -35,7 +35,7 @@ Kind = Literal[
     "host",
 ]
 
-GROUP_OF_ROLE = {"miner": "miners", "executor": "executors", "validator": "validators"}
+GROUP_OF_ROLE = {"miner": "miners", "executor": "executors", "gpu_proof": "executors", "validator": "validators"}
 """The inventory group whose hosts a role is for; the other roles are for all hosts."""
 
 

@@ -25,6 +25,10 @@ ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor", "validator
 """The groups that give a host its role."""
 
 
+PUBLIC = ("finney", "test")
+"""Networks on which others would meet what a lab pretends to be."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something wrong, or doubtful, in an inventory."""
@@ -80,7 +84,8 @@ def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:
         findings.extend(checker.findings())
         if checker.role:
             origins = {key: (host.variables[key].file, host.variables[key].line) for key in checker.values}
-            hosts[host.name] = Host(host.name, checker.role, _connection(host), checker.values, origins)
+            given = {key: one.value for key, one in host.variables.items() if key.startswith(PREFIXES)}
+            hosts[host.name] = Host(host.name, checker.role, _connection(host), checker.values, origins, given)
     if not hosts:
         message = f"no host is in the groups {' or '.join(ROLES)}"
         findings.append(Finding("error", message, file=str(inventory), expected="at least one host with a role"))
@@ -227,6 +232,10 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
         yield _at_key(fleet.inventory, resolved[outdated.name], "celium_dialect", "warning", message, "lium on finney")
     for host in fleet.of_role("executor"):
         at = functools.partial(_at_key, fleet.inventory, resolved[host.name])
+        network = host.values.get("celium_network")
+        if host.values.get("executor_gpu_proof") == "simulated" and network in PUBLIC:
+            message = f"{host.name} would stand on the public network {network} with simulated GPUs"
+            yield at("executor_gpu_proof", "error", message, "required or advise")
         yield from _link_to_miner(fleet, host, resolved[host.name], at)
         if host.miner and host.values.get("celium_dialect") == "lium" and host.values.get("executor_price") is None:
             message = f"{host.name} has no executor_price, so it will not be registered and earns nothing"
@@ -297,19 +306,32 @@ def _connection(host: ResolvedHost) -> Connection:
         user=value("ansible_user"),
         key_file=value("ansible_ssh_private_key_file") or value("ansible_private_key_file"),
         arguments=" ".join(part for part in arguments if part),
+        plugin=value("ansible_connection"),
     )
 
 
 def _line_of_host(inventory: Path, name: str) -> int | None:
     """Return the line on which a YAML inventory names a host; null for other kinds of inventory."""
     try:
-        root = yaml.compose(inventory.read_text(), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError):
+        return _lines_of_names(inventory.read_text()).get(name)
+    except (OSError, UnicodeDecodeError):
         return None
-    lines, pending = [], [root] if root else []
+
+
+@functools.lru_cache(maxsize=1)
+def _lines_of_names(text: str) -> dict[str, int]:
+    """Return the first line of each name in a YAML text, nothing if it is none; a fleet has many hosts in one text."""
+    try:
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return {}
+    lines: dict[str, int] = {}
+    pending = [root] if root else []
     while pending:
         node = pending.pop()
         if isinstance(node, yaml.MappingNode):
-            lines += [key.start_mark.line + 1 for key, _ in node.value if key.value == name]
-            pending += [value for _, value in node.value]
-    return min(lines, default=None)
+            for key, value in node.value:
+                pending.append(value)
+                if isinstance(key, yaml.ScalarNode):
+                    lines[key.value] = min(lines.get(key.value, key.start_mark.line + 1), key.start_mark.line + 1)
+    return lines

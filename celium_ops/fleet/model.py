@@ -14,20 +14,30 @@ Role = Literal["miner", "executor", "validator"]
 
 @dataclass(frozen=True)
 class Connection:
-    """How we reach a host: Ansible's connection variables, nothing of our own."""
+    """How we reach a host: Ansible's connection variables, nothing of our own.
+
+    ``plugin`` is null where the inventory names none, which is OpenSSH; we know no other, Ansible does.
+    """
 
     address: str
     port: int | None = None
     user: str | None = None
     key_file: str | None = None
     arguments: str = ""
+    plugin: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether we reach the host by the same program as Ansible does."""
+        return self.plugin in (None, "ssh", "smart", "ansible.builtin.ssh")
 
 
 @dataclass(frozen=True)
 class Host:
     """A host of the fleet.
 
-    ``values`` hold its variables, checked, defaults included; ``origins`` the file and line of each, null for defaults.
+    ``values`` hold its variables, checked, defaults included, and ``given`` the same as its roles see them: one value
+    can be written in several ways. ``origins`` are the file and line of each, null for defaults.
     """
 
     name: str
@@ -35,6 +45,7 @@ class Host:
     connection: Connection
     values: dict[str, Any] = field(repr=False)
     origins: dict[str, tuple[str | None, int | None]] = field(default_factory=dict, repr=False)
+    given: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def endpoint(self) -> tuple[str, int]:

@@ -14,9 +14,10 @@ import yaml
 
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.base.paths import collection_dir, collections_path
+from celium_ops.fleet import cache
 from celium_ops.fleet.contract import Contract, load_contracts
 
-PREFIXES = ("celium_", "executor_", "miner_", "validator_", "nvidia_docker_")
+PREFIXES = ("celium_", "executor_", "firewall_", "miner_", "validator_", "nvidia_docker_", "gpu_proof_")
 """Keys of the inventory that are ours: an unknown one is an error."""
 
 CONNECTION = (
@@ -83,21 +84,38 @@ def must_exist(inventory: Path) -> None:
 def resolve(inventory: Path) -> dict[str, ResolvedHost]:
     """Return the hosts of an inventory, by name.
 
+    Ansible is asked only if anything that its last answer was made of has changed (``cache.py``).
+
     Raises:
         UsageError: the inventory is missing, or Ansible cannot read it.
         CeliumError: Ansible itself does not work here.
     """
     must_exist(inventory)
-    return {name: _host(name, host) for name, host in _answer(inventory, {}).items()}
+    question, environment = _question(inventory), _environment()
+    hosts = cache.recall(inventory, question, environment)
+    if hosts is None:
+        answer = _answer(inventory, question, environment)
+        hosts = answer["hosts"]
+        if answer["witness"]["cacheable"]:
+            cache.keep(inventory, question, environment, answer["witness"]["seen"], hosts)
+    return {name: _host(name, host) for name, host in hosts.items()}
 
 
-def _answer(inventory: Path, more: dict[str, Any]) -> dict[str, Any]:
-    question = {
+def _question(inventory: Path) -> dict[str, Any]:
+    return {
         "inventory": str(inventory.absolute()),
         "prefixes": [*PREFIXES, *CONNECTION],
         "defaults": _defaults_by_group(),
     }
-    answer = _ask(question | more)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment that Ansible is asked in."""
+    return {**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections_path()}
+
+
+def _answer(inventory: Path, question: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    answer = _ask(question, environment)
     if answer["error"]:
         error = answer["error"]
         raise UsageError(
@@ -106,8 +124,7 @@ def _answer(inventory: Path, more: dict[str, Any]) -> dict[str, Any]:
             line=error["line"],
             code="unreadable-inventory",
         )
-    hosts: dict[str, Any] = answer["hosts"]
-    return hosts
+    return answer
 
 
 def environments(inventory: Path, *, masked: bool) -> dict[str, Environment]:
@@ -129,7 +146,7 @@ def environments(inventory: Path, *, masked: bool) -> dict[str, Environment]:
     roles = {contract.group: _environment_question(contract) for contract in contracts.values() if contract.computed}
     template = str(collection_dir() / "templates" / "env.j2")
     wish = {"template": template, "mask": MASK if masked else None, "groups": roles}
-    hosts = _answer(inventory, {"environments": wish})
+    hosts = _answer(inventory, _question(inventory) | {"environments": wish}, _environment())["hosts"]
     found = {name: host["environment"] for name, host in hosts.items() if host["environment"]}
     return {name: Environment(**environment) for name, environment in found.items()}
 
@@ -156,12 +173,12 @@ def _defaults_by_group() -> dict[str, dict[str, Any]]:
     return groups
 
 
-def _ask(question: dict[str, Any]) -> dict[str, Any]:
+def _ask(question: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     # Ansible is a dependency of ours, so it lives beside us and our Python is its Python.
     done = subprocess.run(
         [sys.executable, str(HELPER)],
         input=json.dumps(question),
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections_path()},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-Status = Literal["pass", "warn", "fail", "error"]
+from celium_ops.base.checks import Status
 
 EFFICIENCY_WARN, EFFICIENCY_FAIL = 0.60, 0.48
 """Of what a multiprocessor can do in a clock; a product of one fixed shape reaches 0.8 to 0.9 of the best shape's.
@@ -58,6 +58,7 @@ class Card(_Record):
         throughput: limits in TFLOPS after 5 s of steady load.
         bandwidth: limits in GB/s of copies, read and written bytes together.
         sources: keys of the table's list.
+        p2p_gb_s: the least between two of them over NVLink, where they have it.
         unsure: fields that no source of the vendor's confirms: hints, never a reason to fail.
     """
 
@@ -79,6 +80,7 @@ class Card(_Record):
     watts: int
     throughput: Limits | None = None
     bandwidth: Limits
+    p2p_gb_s: float | None = None
     sources: Annotated[tuple[str, ...], Field(alias="from")]
     unsure: tuple[str, ...] = ()
 

@@ -27,10 +27,15 @@ def kernel_view(root: Path = Path("/")) -> list[dict[str, str]] | None:
     return found
 
 
-def bus_view(root: Path = Path("/")) -> list[dict[str, str]]:
-    """Return NVIDIA's display devices on the PCI bus, with ``address`` and ``board`` (vendor:device)."""
-    found = []
-    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+def bus_view(root: Path = Path("/")) -> list[dict[str, str]] | None:
+    """Return NVIDIA's display devices on the PCI bus, with ``address`` and ``board`` (vendor:device).
+
+    It is null where no bus is to be seen at all, as in WSL.
+    """
+    devices, found = sorted((root / "sys/bus/pci/devices").glob("*")), []
+    if not devices:
+        return None
+    for device in devices:
         vendor, kind, number = (_line(device / name) for name in ("vendor", "class", "device"))
         if vendor == _NVIDIA and kind.startswith(_DISPLAY):
             found.append({"address": device.name.lower(), "board": f"10DE:{number[2:].upper()}"})

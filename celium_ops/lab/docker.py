@@ -81,3 +81,20 @@ def inspect(kind: str, *things: str) -> list[dict[str, Any]]:
     done = docker(kind, "inspect", *things, check=False)
     found: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
     return found
+
+
+_THAW = """\
+thaw() {
+    state=/sys/fs/cgroup/freezer$(sed -n 's/^[0-9]*:freezer://p' /proc/$1/cgroup)/freezer.state
+    [ "$(cat "$state" 2>/dev/null)" != FROZEN ] || echo THAWED > "$state"
+    for child in $(cat /proc/$1/task/*/children 2>/dev/null); do thaw "$child"; done
+}
+thaw "$0"
+"""
+
+
+def thaw(*containers: str) -> None:
+    """Wake whatever is paused inside containers: with cgroups of version 1 it could not be killed, nor they removed."""
+    for container in inspect("container", *containers):
+        if container["State"]["Pid"]:
+            run(["sh", "-c", _THAW, str(container["State"]["Pid"])], root=True, check=False)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from celium_ops.base.errors import CeliumError
@@ -79,6 +80,10 @@ def ensure_image(suite: str, report: Report) -> str:
     return rootfs.ensure_rootfs_image(f"host-{suite}", suite, _PACKAGES, report, files=_FILES, finish=_FINISH)
 
 
+_DEVICES = ("/dev/net/tun", "/dev/loop-control")
+"""What rentals need of a host's kernel, where this machine's has it."""
+
+
 def create_arguments(host: Host, image: str) -> list[str]:
     """Return the ``docker`` arguments that create the container of a host."""
     capabilities = [f"--cap-add={name}" for name in _CAPABILITIES]
@@ -95,6 +100,7 @@ def create_arguments(host: Host, image: str) -> list[str]:
         *docker.labels(host.lab.name, {f"{docker.LABEL}.host": host.name, f"{docker.LABEL}.suite": image_suite(image)}),
         *capabilities,
         *unconfined,
+        *(f"--device={device}" for device in _DEVICES if Path(device).exists()),
         *("--device-cgroup-rule", "a *:* rwm", "--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"),
         *("--env", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "--env", "container=docker"),
         *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),  # noqa: S108 -- a path inside the host

@@ -22,7 +22,11 @@ IMAGE_VARIABLES = {
         "validator_db_image": "library/postgres",
         "validator_redis_image": "daturaai/redis",
     },
-    "executors": {"executor_image": "daturaai/compute-subnet-executor", "executor_db_image": "library/postgres"},
+    "executors": {
+        "executor_image": "daturaai/compute-subnet-executor",
+        "executor_db_image": "library/postgres",
+        "gpu_proof_image": "celium-ops/gpu-proof",
+    },
 }
 """The variables of each group that name an image, with the image's name in the lab's registry."""
 

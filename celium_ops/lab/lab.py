@@ -221,6 +221,7 @@ def down(lab: str, images: bool, report: Report) -> None:
         shutil.rmtree(layout.files(lab).folder, ignore_errors=True)
         if images and engine:
             rootfs.remove_images(report)
+            docker.docker("volume", "rm", registry.STORE, check=False)  # another lab's registry may keep it
         if images:
             rootfs.remove_caches()
 
@@ -229,6 +230,8 @@ def _remove_containers(lab: str, report: Report) -> None:
     for kind, options in (("container", ["--force", "--volumes"]), ("network", []), ("volume", [])):
         if found := docker.names(kind, lab):
             report(f"removing {len(found)} {kind}{'s' if len(found) > 1 else ''}")
+            if kind == "container":
+                docker.thaw(*found)
             done = docker.docker(kind, "rm", *options, *found, check=False)
             if kind == "network" and done.returncode and not docker.inspect(kind, *found)[0]["Containers"]:
                 # Docker 20.10 miscounts when many containers end at once. A new lab of this name uses the network.

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import celium_ops.gpu
 from celium_ops.base.errors import CeliumError
-from celium_ops.lab import docker, rootfs
+from celium_ops.lab import docker, machine, rootfs
 from celium_ops.lab.layout import ANY_DIALECT, DIALECTS
 from celium_ops.lab.process import run
 
@@ -54,27 +55,32 @@ ROLES = ("miner", "executor", "validator")
 _CONTEXTS = Path(__file__).parent / "images"
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 _SHOWN_LINES = 8
+_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 @dataclass(frozen=True)
 class _Image:
     """One image to make: the build context ``name`` over the local image ``base``.
 
-    ``cache`` is where the Python packages go that the context's ``requirements.txt`` names.
+    ``cache`` is where the Python packages go that the context's ``requirements`` name; ``beside`` are files from
+    elsewhere, by their place in the context.
     """
 
     name: str
     base: str
     dialect: str = "any"
     cache: Path | None = None
+    folder: Path | None = None
+    beside: tuple[tuple[str, Path], ...] = ()
+    requirements_file: str = "requirements.txt"
 
     @property
     def context(self) -> Path:
-        return _CONTEXTS / self.name
+        return self.folder or _CONTEXTS / self.name
 
     @property
     def requirements(self) -> Path:
-        return self.context / "requirements.txt"
+        return self.context / self.requirements_file
 
     @property
     def wheels(self) -> Path | None:
@@ -87,10 +93,11 @@ class _Image:
     def tag(self) -> str:
         """The local tag. A base's tag is a hash of its own inputs, so it stands for the base's content."""
         digest = hashlib.sha256(f"{self.base}\0{self.dialect}".encode())
-        for path in _files(self.context):
+        own = [(str(path.relative_to(self.context)), path) for path in _files(self.context)]
+        for place, path in [*own, *self.beside]:
             mode = "x" if os.access(path, os.X_OK) else "-"
             content = path.read_bytes()
-            digest.update(f"\0{path.relative_to(self.context)}\0{mode}{len(content)}\0".encode() + content)
+            digest.update(f"\0{place}\0{mode}{len(content)}\0".encode() + content)
         return f"{rootfs.REPOSITORY}/{self.name}:{self.dialect}-{digest.hexdigest()[:12]}"
 
 
@@ -117,10 +124,13 @@ def build_images(base_image: str, cache: Path, report: Report) -> dict[str, str]
     postgres, redis = _Image("postgres", base), _Image("redis", base)
     neuron = _Image("neuron", base, cache=cache)
     programs = [_Image(role, neuron.tag, dialect) for role in ROLES for dialect in DIALECTS]
-    _build_missing((postgres, redis, neuron, *programs), report)
+    prover = _prover(base, cache)
+    gpus = _Image("gpus", prover.tag)
+    _build_missing((postgres, redis, neuron, *programs, prover, gpus), report)
     return {
         f"library/postgres:{ANY_DIALECT}": postgres.tag,
         f"daturaai/redis:{ANY_DIALECT}": redis.tag,
+        f"celium-ops/gpu-proof:{ANY_DIALECT}": gpus.tag,
         **{f"daturaai/compute-subnet-{image.name}:{DIALECTS[image.dialect]}": image.tag for image in programs},
     }
 
@@ -133,6 +143,15 @@ def build_chain_image(base_image: str, cache: Path, report: Report) -> str:
     image = _Image("chain", _id(base_image), cache=cache)
     _build_missing((image,), report)
     return image.tag
+
+
+def _prover(base: str, cache: Path) -> _Image:
+    """Return the image that proves GPUs, as an operator builds it, for hosts without any."""
+    package = Path(celium_ops.gpu.__file__).parent
+    own = [package / name for name in ("__init__.py", "arithmetic.py", "golden.json", "nvml.py", "views.py")]
+    files = [package.parent / "__init__.py", *own, *_files(package / "prover")]
+    beside = tuple((f"celium_ops/{file.relative_to(package.parent)}", file) for file in files)
+    return _Image("gpu-proof", base, "cpu", cache, package / "image", beside, "requirements-cpu.txt")
 
 
 def _id(base_image: str) -> str:
@@ -167,18 +186,30 @@ def _build(image: _Image, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="celium-lab-") as folder:
         context = Path(folder) / image.name
         shutil.copytree(image.context, context, ignore=shutil.ignore_patterns("__pycache__"))
+        for place, path in image.beside:
+            (context / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, context / place)
         if image.wheels:
             shutil.copytree(image.wheels, context / "wheels")
+        _compile(context, report)
         *become, client = docker.prefix()
         # The classic builder is everywhere an engine is; buildx is a package of its own.
         build = [*become, "env", "DOCKER_BUILDKIT=0", client, "build", "--quiet", "--network=none", "--force-rm"]
         labels = [f"--label={LABEL_STAND_IN}", f"--label={LABEL_DIALECT}={image.dialect}"]
-        values = [f"--build-arg=BASE={image.base}", f"--build-arg=DIALECT={image.dialect}"]
+        values = [f"--build-arg=BASE={image.base}", f"--build-arg=DIALECT={image.dialect}", "--build-arg=KIND=cpu"]
         done = run([*build, *labels, *values, f"--tag={image.tag}", str(context)], check=False)
     if done.returncode:
         raise _explained(done, f"building {image.tag}", "free disk space, or run `celium-ops lab up -v` and read on")
     if image.wheels:
         _remove_install_stage()
+
+
+def _compile(context: Path, report: Report) -> None:
+    """Compile what is written in C, a library that pretends to be NVML."""
+    source = context / "nvml.c"
+    if source.exists():
+        machine.ensure_packages({"cc": "gcc", "/usr/include/stdio.h": "libc6-dev"}, report)
+        run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", str(context / "libnvidia-ml.so.1"), str(source)])
 
 
 def _remove_install_stage() -> None:
@@ -199,9 +230,11 @@ def _download(target: Path, requirements: Path, report: Report) -> None:
     platforms = [f"--platform={platform}" for platform in _PLATFORMS]
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
         partial = Path(folder) / target.name
-        done = run(
-            [*pip, "download", *which, *platforms, f"--dest={partial}", f"--requirement={requirements}"], check=False
-        )
+        download = [*pip, "download", *which, *platforms, f"--dest={partial}", f"--requirement={requirements}"]
+        done = run(download, check=False)
+        if done.returncode:
+            # torch's builds without CUDA are in no other index.
+            done = run([*download, f"--extra-index-url={_TORCH_INDEX}"], check=False)
         if done.returncode:
             raise _explained(done, "downloading Python packages", "check that pip reaches the Python package index")
         try:

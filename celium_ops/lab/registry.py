@@ -16,6 +16,8 @@ from celium_ops.lab.layout import Lab
 from celium_ops.lab.rootfs import Report
 
 _WAIT_SECONDS = 30
+STORE = "celium-lab-registry"
+"""The volume that holds what all labs' registries have: an image is compressed once, not for each lab anew."""
 _STORAGE = "/var/lib/registry"
 _CONFIG = """\
 version: 0.1
@@ -47,6 +49,7 @@ def ensure(lab: Lab, container: dict[str, Any] | None, image: str, report: Repor
         state = "absent"
     if state == "absent":
         report("registry: creating")
+        docker.docker("volume", "create", f"--label={docker.LABEL}.store", STORE)
         docker.docker(*create_arguments(lab, image))
     if state == "paused":
         docker.docker("unpause", name)
@@ -62,13 +65,12 @@ def create_arguments(lab: Lab, image: str) -> list[str]:
     without TLS, so the machine's daemon needs no change.
     """
     name = lab.registry_container
-    mark = docker.labels(lab.name)[0].removeprefix("--label=")
     script = 'printf "%s" "$1" > /tmp/registry.yml && exec docker-registry serve /tmp/registry.yml'
     return [
         *("create", "--name", name, "--hostname", "registry"),
         *("--network", lab.network, "--ip", lab.registry_ip, "--publish", "127.0.0.1::5000"),
         *docker.labels(lab.name),
-        f"--mount=type=volume,source={name},target={_STORAGE},volume-label={mark}",
+        f"--mount=type=volume,source={STORE},target={_STORAGE}",
         *(image, "sh", "-c", script, "registry", _CONFIG % _STORAGE),
     ]
 

@@ -27,3 +27,8 @@ def by_endpoint(rows: Iterable[dict[str, Any]]) -> dict[Endpoint, Registration]:
     """Return the registrations by (address, port)."""
     registrations = (Registration(**row) for row in rows)
     return {(row.address, row.port): row for row in registrations}
+
+
+def row_name(endpoint: Endpoint) -> str:
+    """Return what the solver and people call an executor: address:port."""
+    return "{}:{}".format(*endpoint)

@@ -111,6 +111,7 @@ def shown_key(options: Options, known: Iterable[HostKey]) -> ShownKey:
             "UpdateHostKeys": "no",
             "PreferredAuthentications": "none",
             "ControlPath": "none",
+            "ConnectTimeout": f"{DEADLINE:.0f}",  # the jump hosts' time is in it
         }
         arguments = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
         connection = options.connection

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.model import Host
+from celium_ops.remote.program import asking, program, shared
 from celium_ops.remote.ssh import ask
 
 DEADLINE = 30.0
+MARK = "\n--- celium-ops ---\n"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,28 @@ class Container:
         return self.state == "running" and self.health in ("healthy", "none")
 
 
+Seal = dict[str, Any]
+"""For which inputs a record holds: keyed digests, and their key."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the last apply left on a host, compared with what is there.
+
+    ``seal`` is null when nobody has said for which inputs it holds; ``drift`` is what differs, as ``managed`` tells it.
+    """
+
+    seal: Seal | None
+    drift: tuple[dict[str, Any], ...]
+
+
 @dataclass(frozen=True)
 class Sight:
     """What one host showed. What could not be read is null; ``errors`` say why.
 
     ``environments`` are the SHA-1 digests of the stack's environment files, by file name; ``rentals`` the containers
-    on an executor that tenants pay for.
+    on an executor that tenants pay for; ``record`` is null too where no apply left one, and ``record_error`` tells why
+    where there is one.
     """
 
     reachable: bool
@@ -50,15 +67,24 @@ class Sight:
     containers: tuple[Container, ...] | None = None
     rentals: tuple[str, ...] | None = None
     registry: list[dict[str, Any]] | None = None
+    record: Record | None = None
+    record_error: str | None = None
     errors: tuple[str, ...] = field(default=())
 
 
-def probe(hosts: Collection[Host]) -> dict[str, Sight]:
-    """Look at all hosts; one that does not answer is not reachable, with the reason."""
-    # The same program that our Ansible modules import; it reads from stdin, so nothing is left on the host.
-    source = (collection_dir() / "plugins" / "module_utils" / "probe.py").read_text()
-    commands = {host.name: ["python3", "-I", "-S", "-", host.role, host.stack] for host in hosts}
-    answers = ask({host.name: host.connection for host in hosts}, commands, source, DEADLINE)
+def probe(hosts: Collection[Host], seals: Mapping[str, Seal] | None = None) -> dict[str, Sight]:
+    """Look at all hosts; one that does not answer is not reachable, with the reason.
+
+    ``seals`` are put on the records of hosts that are still as recorded.
+    """
+    look = program("look", {name: shared(name) for name in ("probe", "managed")})
+    seals = seals or {}
+    programs = {
+        host.name: asking(look, {"role": host.role, "stack": host.stack, "mark": MARK, "seal": seals.get(host.name)})
+        for host in hosts
+    }
+    commands = {host.name: ["python3", "-I", "-S", "-"] for host in hosts}
+    answers = ask({host.name: host.connection for host in hosts}, commands, programs, DEADLINE)
     return {name: _sight(answer.output, answer.error) for name, answer in answers.items()}
 
 
@@ -66,15 +92,23 @@ def _sight(output: str | None, error: str | None) -> Sight:
     if output is None:
         return Sight(reachable=False, errors=(error or "no reason given",))
     try:
-        seen = json.loads(output)
-    except ValueError:
-        return Sight(reachable=True, errors=(f"the probe said something else: {output.strip()[:200]}",))
-    containers = seen["containers"]
+        return _seen(json.loads(output.rpartition(MARK)[2]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        words = f"the probe said something else: {output.strip()[:200]}"
+        return Sight(reachable=True, errors=(words,), record_error=words)
+
+
+def _seen(seen: dict[str, Any]) -> Sight:
+    containers, record = seen["containers"], seen["record"]
+    if record and record["seal"]:
+        dict(record["seal"]["digests"]), str(record["seal"]["key"]), str(record["seal"]["run"])
     return Sight(
         reachable=True,
         environments=seen["environments"],
         containers=None if containers is None else tuple(Container(**container) for container in containers),
         rentals=None if seen["rentals"] is None else tuple(seen["rentals"]),
         registry=seen["registry"],
+        record=None if record is None else Record(record["seal"], tuple(record["drift"])),
+        record_error=seen["record_error"],
         errors=tuple(seen["errors"]),
     )

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from celium_ops.fleet.model import Connection
 
 MAX_PARALLEL = 32
 CONNECT_TIMEOUT = 8
+KEY_EXCHANGE = "KexAlgorithms=^curve25519-sha256"
+"""OpenSSH's own first choice costs seven times the CPU on our side of a connection; docs/hosts.md: how to keep it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one host said: its output, or why there is none."""
+    """What one host said: its output, or why there is none; ``at`` is when, in seconds since 1970."""
 
     output: str | None
     error: str | None = None
+    at: float = field(default_factory=time.time)
 
 
 def ssh_command(connection: Connection, command: list[str], *settings: str) -> list[str]:
@@ -29,7 +33,7 @@ def ssh_command(connection: Connection, command: list[str], *settings: str) -> l
     options of OpenSSH (NAME=VALUE) that go before the inventory's.
     """
     own = [part for setting in settings for part in ("-o", setting)]
-    return ["ssh", "-T", *own, *ssh_options(connection), "--", connection.address, as_root(command)]
+    return ["ssh", "-T", *own, *ssh_options(connection), "-o", KEY_EXCHANGE, "--", connection.address, as_root(command)]
 
 
 def ssh_options(connection: Connection) -> list[str]:
@@ -73,16 +77,23 @@ def why(words: str, on_the_way: bool = False) -> str:
 
 
 def ask(
-    connections: Mapping[str, Connection], commands: Mapping[str, list[str]], stdin: str, deadline: float
+    connections: Mapping[str, Connection],
+    commands: Mapping[str, list[str]],
+    stdin: str | Mapping[str, str],
+    deadline: float,
 ) -> dict[str, Answer]:
-    """Run each host's command with ``stdin`` and return the answers by host; a host gets ``deadline`` seconds."""
+    """Run each host's command with ``stdin``, one for all or each its own, and return the answers by host.
+
+    A host gets ``deadline`` seconds.
+    """
 
     async def ask_all() -> dict[str, Answer]:
         limit = asyncio.Semaphore(MAX_PARALLEL)
 
         async def one(name: str) -> Answer:
             async with limit:
-                return await _ask(ssh_command(connections[name], commands[name]), stdin.encode(), deadline)
+                words = stdin if isinstance(stdin, str) else stdin[name]
+                return await _ask(ssh_command(connections[name], commands[name]), words.encode(), deadline)
 
         answers = await asyncio.gather(*(one(name) for name in connections))
         return dict(zip(connections, answers, strict=True))

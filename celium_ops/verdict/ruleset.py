@@ -34,6 +34,7 @@ class Gate(Record):
         code: upstream's reason when it fails; null where we know of none.
         of: whom it looks at: the host, its first card, or each card.
         when: which hosts it looks at.
+        seen_by: what of ours measures it: the proof of the GPUs, or preflight.
         rule: what must hold.
         missing: what the validator does with a host that does not have the fact.
         effect: what failing does: the check is ``fatal``, the score is ``zero``, or nothing yet (``shadow``).
@@ -47,6 +48,7 @@ class Gate(Record):
     code: str | None
     of: Literal["host", "first", "each"] = "host"
     when: Literal["always", "unrented", "rented"] = "always"
+    seen_by: Literal["proof", "preflight"] = "proof"
     rule: Rule
     missing: Literal["pass", "fail", "unknown"] = "unknown"
     effect: Literal["fatal", "zero", "shadow"] = "fatal"
@@ -85,6 +87,10 @@ class RuleSet(Record):
             if gate.source not in self.sources:
                 raise ValueError(f"{gate.id} names the source {gate.source}, which is not there")
         return self
+
+    def of_the_proof(self) -> Self:
+        """Return the rules about what the proof of the GPUs measures, and no others."""
+        return self.model_copy(update={"gates": tuple(gate for gate in self.gates if gate.seen_by == "proof")})
 
     def age_days(self, today: datetime.date) -> int:
         """Return how old the rules are; validators change theirs within weeks."""

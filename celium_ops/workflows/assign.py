@@ -20,12 +20,13 @@ from celium_ops.chain.snapshot import Snapshot
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
-from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
+from celium_ops.registry.rows import Endpoint, Registration, by_endpoint, row_name
 from celium_ops.remote.collateral import collaterals
 from celium_ops.remote.probe import Sight, probe
-from celium_ops.workflows.candidates import Candidates, candidates, row_name
+from celium_ops.workflows.candidates import Candidates, candidates
 from celium_ops.workflows.chain import find_source
 from celium_ops.workflows.collateral import keeping_collateral
+from celium_ops.workflows.proofs import last_reports, objection
 
 REGISTRY_MODULE = "celium.ops.miner_registry"
 UNREGISTERED = "unregistered"
@@ -235,7 +236,9 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
     # The one validator of dialect lium is upstream's choice unless the inventory makes it; rows keep theirs then.
     free = values["celium_dialect"] != "lium" or values.get("miner_default_validator")
     held = None if free else "its validator is upstream's choice; set miner_default_validator to move it"
-    found = candidates(fleet.executors_of(miner.name), registry, sights, wish.even_if_rented, held)
+    executors = fleet.executors_of(miner.name)
+    unproven = _unproven(wish.inventory, [host for host in executors if host.endpoint not in registry])
+    found = candidates(executors, registry, sights, wish.even_if_rented, held, unproven)
     judged, hysteresis = validators(miner, read), Fraction(str(values["miner_assign_hysteresis"]))
 
     def best(rows: Sequence[Row]) -> Plan:
@@ -251,6 +254,15 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
 
     rows, chosen = keeping_collateral(found.rows, best, amounts)
     return MinerPlan(miner, replace(found, rows=rows), chosen)
+
+
+def _unproven(inventory: Path, newcomers: list[Host]) -> dict[str, str]:
+    """Return which executors may not be registered as their GPUs have not proven themselves, and why."""
+    if not newcomers:
+        return {}
+    reports = last_reports(inventory, newcomers)
+    found = {host.name: objection(host, reports.get(host.name)) for host in newcomers}
+    return {name: f"{why}; celium-ops deploy lets them" for name, why in found.items() if why}
 
 
 def _registry(miner: Host, sight: Sight) -> dict[Endpoint, Registration]:
@@ -273,10 +285,10 @@ def validators(miner: Host, read: Snapshot) -> list[Validator]:
     ]
 
 
-def additions(fleet: Fleet, newcomers: list[Host]) -> list[dict[str, Any]]:
+def additions(fleet: Fleet, newcomers: list[Host], beside: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return executors that came up as the registry module takes them, each with the validator the stake asks for.
 
-    Whoever is registered stays where it is: to move is for ``apply``.
+    Whoever is registered stays where it is, to move is for ``apply``; likewise those that are registered ``beside``.
 
     Raises:
         CeliumError: the chain cannot be read.
@@ -290,6 +302,11 @@ def additions(fleet: Fleet, newcomers: list[Host]) -> list[dict[str, Any]]:
         registry = _registry(miner, sights[miner.name])
         own = {row_name(host.endpoint): host for host in newcomers if host.miner == miner.name}
         rows = [Row(row_name(endpoint), one.validator, "it is registered") for endpoint, one in registry.items()]
+        rows += [
+            Row(row_name((one["address"], one["port"])), one["validator"], "it is pinned")
+            for one in beside
+            if one["miner"] == miner.name
+        ]
         rows += [Row(name, weight=int(host.values["executor_weight"])) for name, host in own.items()]
         best = MinerPlan(miner, Candidates(tuple(rows), own), solve(rows, validators(miner, read), _coverage(miner)))
         found += [wanted(best, move) for move in best.moves]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from celium_ops.assignment.model import Row
 from celium_ops.fleet.model import Host
-from celium_ops.registry.rows import Endpoint, Registration
+from celium_ops.registry.rows import Endpoint, Registration, row_name
 from celium_ops.remote.probe import Sight
 from celium_ops.workflows.status import container_problems
 
@@ -29,21 +29,17 @@ class Candidates:
     waiting: Mapping[str, str] = field(default_factory=dict)
 
 
-def row_name(endpoint: Endpoint) -> str:
-    """Return what the solver and people call an executor: address:port."""
-    return "{}:{}".format(*endpoint)
-
-
 def candidates(
     executors: Sequence[Host],
     registry: Mapping[Endpoint, Registration],
     sights: Mapping[str, Sight],
     even_if_rented: bool = False,
     held: str | None = None,
+    unproven: Mapping[str, str] | None = None,
 ) -> Candidates:
     """Join a miner's registry with its hosts in the inventory and what they show; pure.
 
-    ``held`` says why none of the executors that are registered may move.
+    ``held`` says why none of the executors that are registered may move, ``unproven`` why some may not be registered.
     """
     hosts = {host.endpoint: host for host in executors}
     leftovers = [endpoint for endpoint in registry if endpoint not in hosts]
@@ -54,7 +50,7 @@ def candidates(
     waiting = {}
     for endpoint, host in hosts.items():
         row, sight = registry.get(endpoint), sights[host.name]
-        if row is None and (reason := _not_ready(host, sight)):
+        if row is None and (reason := _not_ready(host, sight) or (unproven or {}).get(host.name)):
             waiting[host.name] = reason
             continue
         lock = held or (None if row is None or even_if_rented else _rented(sight))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from celium_ops.base.errors import GuardError, UsageError
-from celium_ops.fleet.inventory import ROLES, load_fleet
+from celium_ops.base.errors import GuardError
+from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
-from celium_ops.runner.recap import HostRecap, Recap
-from celium_ops.workflows.leftovers import find as find_leftovers
+from celium_ops.runner.recap import HostRecap, Recap, Result
+from celium_ops.workflows.faults import NO_ANSWER, recognise
 from celium_ops.workflows.lock import fleet_locked
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
-from celium_ops.workflows.registration import register_the_rest
+from celium_ops.workflows.plan import Plan, plan_hosts
+from celium_ops.workflows.proofs import Report
+from celium_ops.workflows.registration import Rows, register_the_rest
+from celium_ops.workflows.selection import select
+from celium_ops.workflows.settle import as_it_was, settle
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Wish:
     diff: bool = False
     accept_outdated: bool = False
     prune: bool = False
+    full: bool = False
 
 
 Leftovers = list[dict[str, Any]]
@@ -58,13 +63,15 @@ class Deployment:
 def deploy(
     wish: Wish,
     agree: Callable[[Leftovers], None],
+    on_plan: Callable[[Plan], None],
     on_start: Callable[[list[Host]], None],
     on_host: OnHost,
     warn: Callable[[str], None],
 ) -> Deployment:
     """Deploy the selected hosts.
 
-    ``agree`` is shown the rows to remove before anything is changed, and raises when they are to stay.
+    Hosts that are converged are left alone. ``agree`` is shown the rows to remove before anything is changed, and
+    raises when they are to stay.
 
     Raises:
         UsageError: the inventory is wrong, or the limit matches no host; nothing was touched.
@@ -78,11 +85,31 @@ def deploy(
     state = fleet_dir(wish.inventory)
     # A check changes nothing, so it need not wait for anybody.
     with nullcontext() if wish.check else fleet_locked(fleet, state, "a deploy", warn):
-        leftovers = find_leftovers(fleet, selected) if wish.prune else []
+        plan = plan_hosts(fleet, selected)
+        if dead := _dead(plan):  # they may only have been slow
+            plan = plan.replaced(plan_hosts(fleet, [fleet.hosts[name] for name in dead]).hosts)
+        leftovers = _leftovers(plan) if wish.prune else []
         if leftovers and not wish.check:
             agree(leftovers)
+        on_plan(plan)
         on_start(selected)
-        return _journaled(Journal(state), wish, lambda note: _play(wish, fleet, selected, leftovers, note), on_host)
+        job = _Job(wish, fleet, plan, leftovers, warn)
+        return _journaled(Journal(state), job, on_host)
+
+
+def _dead(plan: Plan) -> list[str]:
+    """Return the hosts to which no connection is made; to others Ansible may know a way, with a password, say."""
+    lost = [host for host in plan.hosts if host.state == "unreachable" and "no answer in" not in (host.error or "")]
+    return [host.name for host in lost if (fault := recognise(host.error or "")) and fault.cause == NO_ANSWER]
+
+
+def _leftovers(plan: Plan) -> Leftovers:
+    """Return the rows that no host of the inventory has, of the miners whose registries could be read."""
+    return [
+        {"miner": host.name, "address": address, "port": port}
+        for host in plan.hosts
+        for address, port in host.leftovers
+    ]
 
 
 def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
@@ -95,9 +122,19 @@ def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
         )
 
 
-def _journaled(
-    journal: Journal, wish: Wish, play: Callable[[OnHost], list[HostOutcome]], on_host: OnHost
-) -> Deployment:
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done, and who is warned."""
+
+    wish: Wish
+    fleet: Fleet
+    plan: Plan
+    leftovers: Leftovers
+    warn: Callable[[str], None]
+
+
+def _journaled(journal: Journal, job: _Job, on_host: OnHost) -> Deployment:
+    wish = job.wish
     inputs = {"inventory": str(wish.inventory), "limit": wish.limit, "check": wish.check, "prune": wish.prune}
     run, seen = journal.begin("deploy", inputs), dict[str, HostRecap]()
 
@@ -106,7 +143,7 @@ def _journaled(
         on_host(host)
 
     try:
-        deployment = Deployment(run, play(note))
+        deployment = Deployment(run, _play(job, run, note))
     except BaseException as error:
         begun = (HostEntry(host.name, "interrupted", host.changed, host.seconds, host.task) for host in seen.values())
         journal.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", begun)
@@ -116,44 +153,76 @@ def _journaled(
     return deployment
 
 
-def _play(wish: Wish, fleet: Fleet, selected: list[Host], leftovers: Leftovers, on_host: OnHost) -> list[HostOutcome]:
-    def play(name: str, hosts: Iterable[str], variables: dict[str, Any] | None = None) -> Recap:
+def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
+    wish, fleet, plan = job.wish, job.fleet, job.plan
+
+    def play(name: str, hosts: Iterable[str], variables: dict[str, Any]) -> Recap:
         playbook = Playbook(name, wish.inventory, tuple(hosts), wish.check, wish.diff, variables)
         return run_playbook(playbook, on_host)
 
-    def register(records: list[dict[str, Any]]) -> Recap:
-        return play("register", dict.fromkeys(one["miner"] for one in records), {"miner_executors": records})
+    def register(records: Rows, absent: Rows, add: bool) -> Recap:
+        miners = dict.fromkeys(one["miner"] for one in records)
+        rows = {"miner_executors": records, "miner_absent": absent}
+        return play("register", miners, rows if add else rows | _NO_NEW_ROWS)
 
-    recap = play("site", (host.name for host in selected), {"miner_absent": leftovers} if leftovers else None)
-    outcomes = {host.name: outcome_of(host.name, recap) for host in selected}
-    register_the_rest(fleet, selected, outcomes, recap, register, wish.check)
+    def prove(newcomers: list[Host]) -> Mapping[str, Report]:
+        return _proven(wish, newcomers, recap, on_host)
+
+    outcomes = {host.name: as_it_was(host) for host in plan.hosts}
+    names = _to_play(job)
+    for name in outcomes.keys() - set(names):
+        one = outcomes[name]
+        on_host(HostRecap(name, task="converged", result=one.result, error=one.error))
+    recap, played = Recap(), dict[str, HostOutcome]()
+    if names:
+        variables: dict[str, Any] = {"gpu_proof_self_test": False, "_common_run": run}
+        if job.leftovers:
+            variables["miner_absent"] = job.leftovers
+        recap = play("site", names, variables | ({} if wish.check else _NO_NEW_ROWS))
+        played = {name: outcome_of(name, recap) for name in names}
+        if not wish.check and (unverified := settle(wish.inventory, plan, run, played)):
+            job.warn(f"only Ansible reaches {', '.join(unverified)}, so nothing was verified there")
+    played |= {name: outcomes[name] for name in _unasked(job) if name not in played}
+    if played:
+        came_up = [fleet.hosts[name] for name in played]
+        register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove)
+    outcomes |= played
     # Modules of ours tell what they change whether they are asked to or not.
     return [outcome if wish.diff else replace(outcome, differences=[]) for outcome in outcomes.values()]
 
 
-def select(fleet: Fleet, limit: str | None) -> list[Host]:
-    """Return the hosts that a limit names: hosts, roles' groups, or patterns like gpu-*, separated by commas; pure.
+def _unasked(job: _Job) -> list[str]:
+    """Return the executors that need no play, and of which nobody knows whether their miners have them."""
+    unknown = (host for host in job.plan.hosts if host.state == "converged" and host.registered is None)
+    alive = job.fleet.hosts.keys() - set(_dead(job.plan))
+    return [host.name for host in unknown if job.fleet.hosts[host.name].miner in alive]
 
-    Raises:
-        UsageError: a part of the limit matches nothing.
-    """
-    if limit is None:
-        return list(fleet.hosts.values())
-    from fnmatch import fnmatchcase
 
-    chosen: set[str] = set()
-    for part in limit.split(","):
-        matching = {
-            host.name
-            for host in fleet.hosts.values()
-            if fnmatchcase(host.name, part) or part in (f"{host.role}s", "all")
-        }
-        if not matching:
-            known = ", ".join(list(fleet.hosts)[:10])
-            raise UsageError(
-                f"--limit {part} matches no host of {fleet.inventory}",
-                remedy=f"hosts are {known}; groups are {', '.join(ROLES)}",
-                code="no-such-host",
+def _to_play(job: _Job) -> list[str]:
+    """Return the hosts that are not as the inventory says, but for dead ones, and miners that are to forget rows."""
+    if job.wish.full:
+        return [host.name for host in job.plan.hosts]
+    forget, dead = {row["miner"] for row in job.leftovers}, _dead(job.plan)
+    differing = (host.name for host in job.plan.hosts if host.state != "converged" or host.name in forget)
+    return [name for name in differing if name not in dead]
+
+
+_NO_NEW_ROWS = {"miner_register_new": False}
+"""New executors prove themselves before they are registered."""
+
+
+def _proven(wish: Wish, newcomers: list[Host], played: Recap, on_host: OnHost) -> Mapping[str, Report]:
+    """Let executors prove their GPUs, as ``gpu prove`` does; the fleet is locked already."""
+    from celium_ops.workflows.gpu import prove_hosts  # numpy takes a while to load, and few deploys have newcomers
+
+    def on_phase(name: str, phase: str) -> None:
+        result: Result | None = "ok" if phase == "done" else None
+        on_host(
+            replace(
+                played.hosts.get(name, HostRecap(name)), role="gpu_proof", task=f"GPU proof: {phase}", result=result
             )
-        chosen |= matching
-    return [host for host in fleet.hosts.values() if host.name in chosen]
+        )
+
+    inputs = {"inventory": str(wish.inventory), "limit": ",".join(host.name for host in newcomers)}
+    done = prove_hosts(wish.inventory, newcomers, inputs, nullcontext(), on_phase, new=True)
+    return {report.name: report.to_json() for report in done.hosts}

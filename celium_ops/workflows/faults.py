@@ -15,6 +15,10 @@ class Fault:
     remedy: str
 
 
+NO_ANSWER = "the host does not answer"
+"""The cause of what no other way of ours or Ansible's to the same place could heal."""
+
+
 def _fault(pattern: str, cause: str, remedy: str) -> Fault:
     return Fault(re.compile(pattern, re.IGNORECASE), cause, remedy)
 
@@ -102,7 +106,7 @@ FAULTS = (
     _fault(
         r"connection refused|timed out|no route to host|could not resolve hostname|connection closed|connection reset"
         r"|no answer in|server \S+ not responding",
-        "the host does not answer",
+        NO_ANSWER,
         "check that it runs, and ansible_host and ansible_port",
     ),
 )

@@ -12,9 +12,9 @@ from celium_ops.base.errors import GuardError
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal, Run
+from celium_ops.registry.rows import row_name
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.workflows.assign import REGISTRY_MODULE, TOO_MANY, Assignment, MinerPlan, Wish, move_json, plan, wanted
-from celium_ops.workflows.candidates import row_name
 from celium_ops.workflows.lock import fleet_locked
 
 COMMAND = "assign apply"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celium_ops.remote.ssh import why
-from celium_ops.runner.recap import Recap
+from celium_ops.runner.recap import Recap, Result
 from celium_ops.workflows.faults import recognise
 
 
@@ -15,25 +15,31 @@ class HostOutcome:
     """What became of one host.
 
     ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault;
-    ``unassigned`` that an executor came up and waits for a validator; ``leftovers`` are the rows of a miner's registry
-    that no host of the inventory has.
+    ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be registered;
+    ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof`` is the verdict on an
+    executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's registry that no host of the
+    inventory has.
     """
 
     name: str
-    result: str
+    result: Result
     changed: int = 0
     seconds: float = 0.0
     error: str | None = None
     remedy: str | None = None
     registered: bool | None = None
     unassigned: bool = False
+    missing: bool = False
+    proof: str | None = None
+    postponed: list[dict[str, Any]] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the host as ``deploy --json`` promises it."""
-        return {**vars(self), "seconds": round(self.seconds, 1)}
+        shown = {key: value for key, value in vars(self).items() if key not in ("missing", "postponed")}
+        return {**shown, "seconds": round(self.seconds, 1)}
 
     def add(self, other: HostOutcome) -> None:
         """Take what a later play did to the same host: what it failed at stays failed."""
@@ -51,11 +57,14 @@ def outcome_of(name: str, recap: Recap) -> HostOutcome:
     if host is None:
         words = recap.messages[-1] if recap.messages else "Ansible ended early"
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
-    outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, host.error)
-    if host.result == "unreachable" and host.error:
-        outcome.error = why(host.error)
-    if fault := recognise(outcome.error or ""):
-        outcome.error, outcome.remedy = f"{fault.cause}: {outcome.error}", fault.remedy
+    error = why(host.error) if host.result == "unreachable" and host.error else host.error
+    outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, *explained(error))
     outcome.changes = host.changes
     outcome.differences = host.differences
     return outcome
+
+
+def explained(error: str | None) -> tuple[str | None, str | None]:
+    """Return an error with its cause before it, and what to do about it, where the fault is a known one; pure."""
+    fault = recognise(error or "")
+    return (f"{fault.cause}: {error}", fault.remedy) if fault else (error, None)

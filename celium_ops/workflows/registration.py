@@ -1,60 +1,117 @@
-"""The executors that came up and are not in their miners' registries after the play: registered here, by the stake."""
+"""The executors that came up and are not in their miners' registries after the play: proven here, and registered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.fleet.model import Fleet, Host
+from celium_ops.registry.rows import row_name
 from celium_ops.runner.recap import Recap
 from celium_ops.workflows.assign import REGISTRY_MODULE, additions, registration
-from celium_ops.workflows.candidates import row_name
 from celium_ops.workflows.leftovers import leftovers_of
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
+from celium_ops.workflows.proofs import Report, objection
 
 Outcomes = dict[str, HostOutcome]
-Register = Callable[[list[dict[str, Any]]], Recap]
-"""Plays the registration of executors, as the registry module takes them, at their miners."""
+Rows = list[dict[str, Any]]
+
+
+class Register(Protocol):
+    """Plays the registration of executors at their miners."""
+
+    def __call__(self, records: Rows, absent: Rows, add: bool) -> Recap:
+        """Register executors and remove rows, as the registry module takes them; ``add`` those that have no row."""
+
+
+Prove = Callable[[list[Host]], Mapping[str, Report]]
+"""Lets executors prove their GPUs."""
 
 
 def register_the_rest(
-    fleet: Fleet, selected: list[Host], outcomes: Outcomes, played: Recap, register: Register, check: bool
+    fleet: Fleet,
+    selected: list[Host],
+    outcomes: Outcomes,
+    played: Recap,
+    register: Register,
+    prove: Prove | None,
 ) -> None:
-    """Register the executors that came up in a play and that their miners could not register in it.
+    """Register the executors that came up in a play and that their miners did not register in it.
 
-    Those are the executors of miners outside the limit, and those that have no validator yet. What becomes of them and
-    of their miners is noted in ``outcomes``.
+    Those are the executors of miners that were not played with them, those that needed no play while their miner could
+    not be asked, those that have no validator yet, and, since new ones prove their GPUs first, all that have no row.
+    What becomes of them and of their miners is noted in ``outcomes``. Without ``prove`` it is a check, which has
+    nothing to prove or register: what would come up has not.
     """
     note_registrations(fleet, played, selected, outcomes)
-    outside = [host for host in selected if _came_up(host, outcomes) and host.miner not in outcomes]
+    alone = (host for host in selected if host.miner not in outcomes or host.name not in played.hosts)
+    outside = [host for host in alone if _came_up(host, outcomes)]
     if outside:
         records = [registration(host, host.values.get("executor_validator")) for host in outside]
-        _play(fleet, records, selected, outcomes, register)
-    newcomers = [host for host in selected if outcomes[host.name].unassigned]
-    # A check has nothing to register: what would come up has not.
-    if newcomers and not check:
-        _assign(fleet, newcomers, selected, outcomes, register)
+        _play(fleet, records, [], selected, outcomes, register, prove is None)
+    newcomers = [host for host in selected if outcomes[host.name].unassigned or outcomes[host.name].missing]
+    if newcomers and prove:
+        welcome = _proven(newcomers, outcomes, prove)
+        records = _records(fleet, welcome, outcomes)
+        absent = _absent(newcomers, welcome, outcomes)
+        if records:
+            _play(fleet, records, absent, selected, outcomes, register, True)
 
 
-def _assign(fleet: Fleet, newcomers: list[Host], selected: list[Host], outcomes: Outcomes, register: Register) -> None:
+def _proven(newcomers: list[Host], outcomes: Outcomes, prove: Prove) -> list[Host]:
+    """Return those that may be registered."""
+    reports = prove(newcomers)
+    for host in newcomers:
+        outcome, report = outcomes[host.name], reports[host.name]
+        outcome.proof = report["verdict"]
+        if why := objection(host, report):
+            outcome.add(HostOutcome(host.name, "failed", error=f"{why}; it is not registered", remedy=_NO_PROOF))
+    return [host for host in newcomers if outcomes[host.name].result == "ok"]
+
+
+def _absent(newcomers: list[Host], welcome: list[Host], outcomes: Outcomes) -> Rows:
+    """Return the rows that may go now; where an executor is refused, those of its miner stay: one may be its own."""
+    miners = {host.miner for host in welcome} - {host.miner for host in newcomers if host not in welcome}
+    return [row for miner in miners if miner in outcomes for row in outcomes[miner].postponed]
+
+
+_NO_PROOF = (
+    "celium-ops gpu show HOST explains it; repair it and deploy again, or set executor_gpu_proof: advise to register "
+    "what has not proven itself"
+)
+
+
+def _records(fleet: Fleet, newcomers: list[Host], outcomes: Outcomes) -> Rows:
+    """Return newcomers as the registry module takes them, with the validators that the stake asks for."""
+    records = [
+        registration(host, host.values.get("executor_validator"))
+        for host in newcomers
+        if not outcomes[host.name].unassigned
+    ]
+    unassigned = [host for host in newcomers if outcomes[host.name].unassigned]
     try:
-        records = additions(fleet, newcomers)
+        return records + (additions(fleet, unassigned, records) if unassigned else [])
     except CeliumError as error:
-        for miner in {host.miner for host in newcomers if host.miner}:
-            names = ", ".join(host.name for host in newcomers if host.miner == miner)
+        for miner in {host.miner for host in unassigned if host.miner}:
+            names = ", ".join(host.name for host in unassigned if host.miner == miner)
             failed = HostOutcome(
                 miner, "failed", error=f"no validator for {names}: {error.message}", remedy=error.remedy
             )
             outcomes.setdefault(miner, HostOutcome(miner, "ok")).add(failed)
-    else:
-        _play(fleet, records, selected, outcomes, register)
+        return records
 
 
 def _play(
-    fleet: Fleet, records: list[dict[str, Any]], selected: list[Host], outcomes: Outcomes, register: Register
+    fleet: Fleet,
+    records: Rows,
+    absent: Rows,
+    selected: list[Host],
+    outcomes: Outcomes,
+    register: Register,
+    add: bool,
 ) -> None:
-    recap = register(records)
+    recap = register(records, absent, add)
     for miner in dict.fromkeys(record["miner"] for record in records):
         outcomes.setdefault(miner, HostOutcome(miner, "ok")).add(outcome_of(miner, recap))
     note_registrations(fleet, recap, selected, outcomes)
@@ -69,14 +126,21 @@ def note_registrations(fleet: Fleet, recap: Recap, selected: list[Host], outcome
         rows = [*result.get("others", []), *(one for one in result.get("absent", []) if one["registered"])]
         if (miner := outcomes.get(name)) and "others" in result:
             endpoints = ((row["address"], row["port"]) for row in rows)
+            miner.postponed = [{**_where(one), "miner": name} for one in result.get("absent", []) if one["postponed"]]
             miner.leftovers = [row_name(endpoint) for endpoint in leftovers_of(fleet, name, endpoints)]
         for executor in result.get("executors", []):
             if outcome := outcomes.get(executor["name"]):
-                outcome.registered, outcome.unassigned = executor["registered"], executor["unassigned"]
+                outcome.registered = executor["registered"]
+                outcome.unassigned, outcome.missing = executor["unassigned"], executor["missing"]
     for host in selected:
         outcome, miner = outcomes[host.name], outcomes.get(host.miner or "")
         if _came_up(host, outcomes) and outcome.registered is None and miner and miner.result != "ok":
             outcome.registered = False
+
+
+def _where(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the place of a row."""
+    return {"address": row["address"], "port": row["port"]}
 
 
 def _came_up(host: Host, outcomes: Outcomes) -> bool:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from celium_ops.fleet.inventory import load_fleet
-from celium_ops.fleet.model import Host
+from celium_ops.fleet.model import Fleet, Host
 from celium_ops.fleet.resolve import environments
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
 from celium_ops.remote.probe import Container, Sight, probe
 from celium_ops.workflows.faults import recognise
+from celium_ops.workflows.plan import registry_problems
 
 SERVICES = {
     "miner": ("connector", "db", "miner"),
@@ -59,12 +60,17 @@ def fleet_status(inventory: Path) -> list[HostStatus]:
         sights = probe(fleet.hosts.values())
     registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
     return [
-        judge(host, sights[host.name], registries, wanted.result()[host.name].files) for host in fleet.hosts.values()
+        judge(fleet, host, sights[host.name], registries, wanted.result()[host.name].files)
+        for host in fleet.hosts.values()
     ]
 
 
 def judge(
-    host: Host, sight: Sight, registries: dict[str, dict[Endpoint, Registration]], environment: dict[str, str]
+    fleet: Fleet,
+    host: Host,
+    sight: Sight,
+    registries: dict[str, dict[Endpoint, Registration]],
+    environment: dict[str, str],
 ) -> HostStatus:
     """Return one host's state; pure.
 
@@ -74,6 +80,7 @@ def judge(
     waits for a deploy.
 
     Args:
+        fleet: the hosts of the inventory.
         host: the host as the inventory has it.
         sight: what it shows.
         registries: what each miner that could be asked has registered, by miner.
@@ -86,7 +93,7 @@ def judge(
     if host.role == "executor" and host.miner in registries:
         row = registries[host.miner].get(host.endpoint)
         registered, validator = row is not None, row.validator if row else None
-        problems += _registry_problems(host, row)
+        problems += registry_problems(fleet, host, row)
     return HostStatus(
         name=host.name,
         role=host.role,
@@ -122,16 +129,3 @@ def container_problems(host: Host, containers: tuple[Container, ...]) -> list[st
             health = f", {container.health}" if container.health != "none" else ""
             problems.append(f"{service} is {container.state}{health}")
     return problems
-
-
-def _registry_problems(host: Host, row: Registration | None) -> list[str]:
-    if row is None:
-        return [f"not registered at {host.miner}"]
-    # Dialect lium has one validator for all executors; dialect celium keeps the price at the executor.
-    if host.values.get("celium_dialect") == "lium":
-        wanted, kept = host.values.get("executor_price"), row.price
-    else:
-        wanted, kept = host.values.get("executor_validator"), row.validator
-    if wanted not in (None, kept):
-        return [f"registered for {kept}, the inventory says {wanted}"]
-    return []

@@ -2,7 +2,7 @@
 """What runs on a host, asked in one go: our containers, the rentals of an executor, the registry of a miner.
 
 It only reads, and needs nothing but Python 3.8 and its standard library, because it has two users: our Ansible modules
-import it, and the command line feeds its source to ``python3`` on the host, where it prints one JSON object.
+import it, and the command line feeds its source to ``python3`` on the host.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import pathlib
 import socket
 import subprocess
-import sys
 import urllib.parse
 
 PROJECTS = ("miner", "executor", "validator")
@@ -147,10 +146,6 @@ def probe(role, stack):
     for name, read in parts:
         try:
             seen[name] = read()
-        except (OSError, ValueError) as error:
-            seen["errors"].append(str(error))
+        except Exception as error:  # what cannot be read shall not hide the rest
+            seen["errors"].append(str(error) if isinstance(error, (OSError, ValueError)) else repr(error))
     return seen
-
-
-if __name__ == "__main__":
-    json.dump(probe(*sys.argv[1:]), sys.stdout)

@@ -58,6 +58,11 @@ options:
       such collateral would be lost. One that is known to have some is never removed. In dialect lium upstream decides.
     type: bool
     default: false
+  add:
+    description: Add the executors that have no row. Without it they are left out, and said to be C(missing); nothing is
+      removed then while one is, since a row may be the place that it had before.
+    type: bool
+    default: true
   default_validator:
     description: Hotkey of the one validator of dialect lium; without it upstream's own default, and rows keep theirs.
     type: str
@@ -88,13 +93,15 @@ RETURN = r"""
 executors:
   description:
     - Each executor with its C(actions) (add, switch, price), whether it is C(registered), the C(error) if any, and
-      C(unassigned), which is true when it is not registered since it has no validator.
+      C(unassigned), which is true when it is not registered since it has no validator, or C(missing), which is true
+      when it is not since O(add) is false.
     - In check mode the actions are those that would be done.
   returned: when the registry could be read
   type: list
   elements: dict
 absent:
-  description: Each row to remove with its C(actions) (remove), whether it is C(registered) still, and the C(error).
+  description: Each row to remove with its C(actions) (remove), whether it is C(registered) still, whether that is
+    C(postponed) until nothing is missing, and the C(error).
   returned: when the registry could be read
   type: list
   elements: dict
@@ -118,7 +125,10 @@ def asked(params):
     room = {"actions": [], "error": None}
     dialect, default_validator = params["dialect"], params["default_validator"]
     executors = [registry_plan.of_dialect(one, dialect, default_validator) for one in params["executors"]]
-    return [{**one, **room} for one in executors], [{**one, **room} for one in params["absent"]]
+    return (
+        [{**one, **room, "missing": False} for one in executors],
+        [{**one, **room, "postponed": False} for one in params["absent"]],
+    )
 
 
 def draw_up(executors, absent, rows, params):
@@ -128,8 +138,13 @@ def draw_up(executors, absent, rows, params):
             executor["actions"] = registry_plan.planned(executor, rows.get(endpoint(executor)), params["dialect"])
         except ValueError as error:
             executor["error"] = str(error)
+        if "add" in executor["actions"] and not params["add"]:
+            executor["actions"], executor["missing"] = [], True
+    # A row may be the old place of one that is missing: it goes when that has its new one.
+    wait = any(executor["missing"] for executor in executors)
     for entry in absent:
-        entry["actions"] = ["remove"] if endpoint(entry) in rows else []
+        there = endpoint(entry) in rows
+        entry["actions"], entry["postponed"] = ["remove"] if there and not wait else [], there and wait
 
 
 def add(executors, rows, dialect):
@@ -261,6 +276,7 @@ def main():
             "executors": {"type": "list", "elements": "dict", "required": True, "options": executor},
             "absent": {"type": "list", "elements": "dict", "default": [], "options": row},
             "even_if_collateral_unknown": {"type": "bool", "default": False},
+            "add": {"type": "bool", "default": True},
             "default_validator": {"type": "str"},
             "dialect": {"type": "str", "choices": ["celium", "lium"], "default": "celium"},
         },
@@ -274,7 +290,8 @@ def report(module, before, after, executors, absent):
     for result in executors + absent:
         result["registered"] = endpoint(result) in after
     for executor in executors:
-        executor["unassigned"] = not (executor["registered"] or executor["actions"] or executor["error"])
+        settled = executor["registered"] or executor["actions"] or executor["error"] or executor["missing"]
+        executor["unassigned"] = not settled
     done = [executor for executor in executors if executor["actions"] and not executor["error"]]
     removed = [entry for entry in removing(absent) if not entry["error"]]
     named = {endpoint(result) for result in executors + absent}

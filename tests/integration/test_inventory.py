@@ -43,11 +43,24 @@ all:
 """
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Keep what is resolved here out of the cache of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def inventory(tmp_path):
     file = tmp_path / "fleet.yml"
     file.write_text(FLEET)
     return file
+
+
+def test_plugins_of_collections_are_found(inventory, monkeypatch):
+    monkeypatch.setenv("PORT_OF_GPU_1", "9123")
+    named = FLEET.replace("shared_port + 1", "lookup('ansible.builtin.env', 'PORT_OF_GPU_1') | int")
+    inventory.write_text(named)
+    assert load_fleet(inventory).hosts["gpu-1"].values["executor_ssh_port"] == 9123
 
 
 def test_a_correct_inventory_becomes_a_fleet(inventory):
@@ -106,6 +119,13 @@ WRONG = [
         20,
         "executor_renting_port_mappings",
         "9001 is a port of the executor itself",
+    ),
+    (
+        "executor_miner: miner-1\n",
+        "executor_miner: miner-1\n          celium_network: test\n          executor_gpu_proof: simulated\n",
+        20,
+        "executor_gpu_proof",
+        "gpu-1 would stand on the public network test with simulated GPUs",
     ),
     (
         "        miner-1:\n",

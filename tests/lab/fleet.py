@@ -135,9 +135,9 @@ def assert_only(answer: Answer, host: str, *words: str) -> None:
 
 @contextmanager
 def broken(fleet: Fleet, host: str, script: str, repair: str) -> Iterator[None]:
-    """Break something on a host for a while."""
-    fleet.on(host, script)
+    """Break something on a host for a while; what was broken in part is repaired, too."""
     try:
+        fleet.on(host, script)
         yield
     finally:
         fleet.on(host, repair)

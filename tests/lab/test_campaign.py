@@ -69,6 +69,7 @@ def test_no_move_is_wrong(deployed, monkeypatch):
         lab.change_chain(deployed.lab.name, lambda state, now: state.with_fault(None, now).with_snapshot(original, now))
     assert min(seen[fault] for fault in Fault) >= 15, seen
     counts = {"ticks": seen, "refused": refused, "moves": moved}
+    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(
         json.dumps({name: dict(sorted(found.items())) for name, found in counts.items()}, indent=1) + "\n"
     )

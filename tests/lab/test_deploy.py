@@ -12,11 +12,20 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pytest
 from fleet import assert_only, broken, wait_for
+from snapshot import snapshot, unrecorded
 
 VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 
 
+@pytest.fixture(scope="module")
+def virgin(fleet):
+    """Give what one host of each role had before anything was done to it."""
+    return {host: snapshot(fleet, host) for host in ("miner-1", "validator-1", "executor-2")}
+
+
+@pytest.mark.usefixtures("virgin")
 def test_a_virgin_fleet_can_be_checked_without_changing_it(fleet):
     answer = fleet.deploy("--check")
     assert (answer["rc"], answer["ok"]) == (3, True), answer
@@ -82,13 +91,25 @@ def test_one_deploy_brings_everything_up(fleet):
     }
 
 
+def test_all_that_a_deploy_brought_about_is_in_the_records(fleet, virgin):
+    found = {
+        f"{kind} of {host}": names
+        for host, before in virgin.items()
+        for kind, names in unrecorded(fleet, host, before).items()
+        if names
+    }
+    assert found == {}
+
+
 def test_a_second_deploy_changes_and_restarts_nothing(fleet):
-    before = fleet.started()
-    answer = fleet.deploy()
-    assert (answer["rc"], [host["changed"] for host in answer["hosts"]]) == (0, [0] * len(fleet.names)), answer
-    assert fleet.started() == before
-    check = fleet.deploy("--check")
-    assert (check["rc"], [host["changed"] for host in check["hosts"]]) == (0, [0] * len(fleet.names))
+    def engines():
+        return {host: fleet.on(host, "cat /run/docker.pid") for host in fleet.names}
+
+    before, engines_before = fleet.started(), engines()
+    for options in ((), ("--full",), ("--full", "--check")):
+        answer = fleet.deploy(*options)
+        assert (answer["rc"], [host["changed"] for host in answer["hosts"]]) == (0, [0] * len(fleet.names)), answer
+    assert (fleet.started(), engines()) == (before, engines_before)
 
 
 def test_the_database_is_reached_by_nobody_outside_and_files_are_roots(fleet):
@@ -126,12 +147,12 @@ def test_another_validator_in_the_inventory_switches_the_row_and_keeps_its_uuid(
     before = fleet.sql("select uuid from executor order by address")
     fleet.set_variable("executor-1", "executor_validator", VALIDATOR)
     assert "the inventory says" in " ".join(fleet.status()["by_name"]["executor-1"]["problems"])
-    answer = fleet.deploy()
+    answer = fleet.deploy("--limit", "executor-1,miner-1")
     assert (answer["rc"], answer["by_name"]["miner-1"]["changed"]) == (0, 1), answer
     assert fleet.status()["by_name"]["executor-1"]["validator"] == VALIDATOR
     assert fleet.sql("select uuid from executor order by address") == before
     fleet.set_variable("executor-1", "executor_validator", None)
-    answer = fleet.deploy()
+    answer = fleet.deploy("--limit", "executor-1,miner-1")
     assert (answer["rc"], answer["by_name"]["miner-1"]["changed"]) == (0, 0), "without a pin a row is left alone"
 
 
@@ -145,7 +166,7 @@ def test_an_api_that_is_alive_with_an_unusable_hotkey_is_not_healthy(fleet):
     assert status["rc"] == 1
     assert any("executor is running, " in problem for problem in status["by_name"]["executor-1"]["problems"]), status
     assert status["by_name"]["executor-1"]["env_up_to_date"] is False
-    assert fleet.deploy()["ok"], "a deploy puts the inventory's hotkey back"
+    assert fleet.deploy("--limit", "executor-1")["ok"], "a deploy puts the inventory's hotkey back"
     assert fleet.status()["ok"]
 
 
@@ -170,7 +191,7 @@ def test_a_stack_that_does_not_get_healthy_is_shown_with_its_last_words(fleet):
     fleet.on("executor-2", "docker rm -f executor-executor-1")
     fleet.on("executor-2", "systemd-run --unit squatter python3 -m http.server 8001")
     try:
-        answer = fleet.deploy()
+        answer = fleet.deploy("--limit", "executors")
         failed = answer["by_name"]["executor-2"]
         assert (answer["rc"], failed["result"]) == (1, "failed"), answer
         assert "8001" in failed["error"]
@@ -178,7 +199,7 @@ def test_a_stack_that_does_not_get_healthy_is_shown_with_its_last_words(fleet):
         assert {host["result"] for host in answer["hosts"] if host["name"] != "executor-2"} == {"ok"}
     finally:
         fleet.on("executor-2", "systemctl stop squatter")
-    assert fleet.deploy()["ok"]
+    assert fleet.deploy("--limit", "executor-2")["ok"]
     assert fleet.status()["ok"]
 
 
@@ -198,7 +219,7 @@ def test_a_dead_host_is_named_and_the_others_are_done(fleet):
         assert status["by_name"]["executor-1"]["healthy"]
     finally:
         assert fleet.lab.run("lab", "up").returncode == 0
-    assert fleet.deploy()["ok"], "the next deploy finishes the job"
+    assert fleet.deploy("--limit", "executor-2")["ok"], "the next deploy finishes the job"
     after = fleet.started()
     assert {key: when for key, when in after.items() if key[0] != "executor-2"} == {
         key: when for key, when in before.items() if key[0] != "executor-2"
@@ -214,13 +235,52 @@ def test_a_changed_host_key_is_refused(fleet):
         status = fleet.status()
         assert (status["rc"], status["by_name"]["executor-1"]["reachable"]) == (1, False)
         assert "host key" in " ".join(status["by_name"]["executor-1"]["problems"]).lower()
-        answer = fleet.deploy()
+        answer = fleet.deploy("--limit", "executor-1,miner-1")
         changed = answer["by_name"]["executor-1"]
         assert (answer["rc"], changed["result"]) == (1, "unreachable")
         assert "the host key is not trusted" in changed["error"]
         assert "hosts trust" in changed["remedy"]
         assert {host["result"] for host in answer["hosts"] if host["name"] != "executor-1"} == {"ok"}
-    assert fleet.deploy()["ok"]
+    assert fleet.deploy("--limit", "executor-1")["ok"]
+
+
+def test_a_docker_that_was_set_up_by_hand_is_taken_over_with_what_runs_in_it(fleet):
+    image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
+    look = "docker inspect -f '{{.State.StartedAt}} {{.State.Status}}' byhand"
+    fleet.on(
+        "executor-1",
+        """echo '{"labels": ["site=cellar"]}' > /etc/docker/daemon.json;"""
+        f"systemctl restart docker; docker run -d --name byhand --entrypoint sleep {image} 600",
+    )
+    before, engine = fleet.on("executor-1", look), fleet.on("executor-1", "cat /run/docker.pid")
+    try:
+        answer = fleet.deploy("--limit", "executor-1")
+        assert answer["ok"], answer
+        assert fleet.on("executor-1", "cat /run/docker.pid") != engine, "its log options ask for a restart"
+        assert fleet.on("executor-1", look) == before
+        daemon = json.loads(fleet.on("executor-1", "cat /etc/docker/daemon.json"))
+        assert (daemon["labels"], daemon["live-restore"]) == (["site=cellar"], True)
+    finally:
+        fleet.on("executor-1", "docker rm -f byhand")
+
+
+def test_nothing_restarts_under_a_rental_whatever_is_run(fleet):
+    image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
+    fleet.on("executor-1", f"docker run -d --name container_rented --entrypoint sleep {image} 600")
+    look = "cat /run/docker.pid; docker ps -q | sort; docker inspect -f {{.State.StartedAt}} $(docker ps -q)"
+    before = fleet.on("executor-1", look)
+    try:
+        for command in (
+            ("deploy", "--full", "--limit", "executor-1"),
+            ("preflight", "--limit", "executor-1"),
+            ("gpu", "prove", "--limit", "executor-1"),
+            ("--yes", "retire", "executor-1"),
+            ("--yes", "assign", "apply"),
+        ):
+            fleet.run(*command)
+            assert fleet.on("executor-1", look) == before, command
+    finally:
+        fleet.on("executor-1", "docker rm -f container_rented")
 
 
 def test_docker_is_not_restarted_under_a_rental(fleet):
@@ -249,7 +309,7 @@ def test_adding_an_executor_touches_nothing_else(fleet):
 
 
 def test_a_second_deploy_at_the_same_time_is_refused_and_ctrl_c_is_kept_in_the_journal(fleet):
-    first = fleet.lab.start("-i", str(fleet.lab.inventory), "deploy")
+    first = fleet.lab.start("-i", str(fleet.lab.inventory), "deploy", "--full")
     try:
         wait_for(lambda: [run for run in fleet.run_json("runs", "list")["runs"] if run["state"] == "running"])
         second = fleet.run_json("deploy")

@@ -153,6 +153,7 @@ def test_packages_come_from_the_signed_repositories(host, tmp_path):
     assert "5:29.1.3-1~celium.lab 500" in policy, "the pin chose the older one of two"
     held = host.on(HOST, "apt-mark showhold").split()
     assert {"docker-ce", "docker-ce-cli", "nvidia-container-toolkit-base"} <= set(held)
+    assert host.on(HOST, "apt-get -s upgrade | grep '^Inst docker' || :") == "", "29.1.3 has to wait"
     assert "docker.list" not in host.on(HOST, "ls /etc/apt/sources.list.d")
     assert host.on(HOST, "apt-get -qq update 2>&1") == ""
 
@@ -163,6 +164,7 @@ def test_docker_knows_the_runtime_beside_those_of_others(host):
     daemon = json.loads(host.on(HOST, "cat /etc/docker/daemon.json"))
     assert (daemon["debug"], daemon["live-restore"]) == (False, True)
     assert daemon["runtimes"]["kata"] == {"path": "/usr/bin/kata"}
+    assert daemon["exec-opts"] == ["native.cgroupdriver=cgroupfs"], "toolkit 1.17 loses cards when systemd reloads"
     assert "simulated" in host.on(HOST, "nvidia-ctk --version")
     assert host.on(HOST, "dpkg --verify nvidia-container-toolkit-base") == "", "its config.toml is as packaged"
 
@@ -175,7 +177,7 @@ def test_the_key_is_trusted_for_its_repository_only(host):
 
 def test_a_second_run_changes_nothing(host, tmp_path):
     recap = play(host, tmp_path)
-    assert (recap["changed"], recap["ok"]) == (0, 5), recap
+    assert (recap["changed"], recap["ok"]) == (0, 6), recap
     # An engine that is there stays, whatever the inventory would give a new host.
     assert play(host, tmp_path, nvidia_docker_source="distribution", nvidia_docker_version="1.2.3")["changed"] == 0
 

@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from fleet import assert_only, broken
 
+SOME = ("--limit", "executor-1,miner-1")
+"""Who has the fault and a witness; that one host's fault stops none of a whole fleet is told by test_deploy."""
 FILL = "mount -t tmpfs -o size=64k tmpfs {0}; head -c 65536 /dev/zero > {0}/left-over"
 
 
@@ -22,7 +24,7 @@ def healthy_again(deployed):
 
 def test_sudo_is_refused(fleet):
     with broken(fleet, "executor-1", "mv /etc/sudoers.d/90-operator /root/", "mv /root/90-operator /etc/sudoers.d/"):
-        assert_only(fleet.deploy(), "executor-1", "sudo is refused")
+        assert_only(fleet.deploy(*SOME), "executor-1", "sudo is refused")
         status = fleet.status()["by_name"]["executor-1"]
         assert (status["reachable"], "sudo" in " ".join(status["problems"])) == (False, True)
     assert fleet.deploy("--limit", "executor-1")["ok"]
@@ -31,7 +33,7 @@ def test_sudo_is_refused(fleet):
 def test_the_disk_is_full(fleet):
     stack = "/opt/celium/executor"
     with broken(fleet, "executor-1", FILL.format(stack) + "|| true", f"umount {stack}"):
-        assert_only(fleet.deploy(), "executor-1", "the disk is full", "No space left on device", f"{stack}/.env")
+        assert_only(fleet.deploy(*SOME), "executor-1", "the disk is full", "No space left on device", f"{stack}/.env")
     assert fleet.deploy("--limit", "executor-1")["ok"]
 
 
@@ -39,7 +41,7 @@ def test_the_registry_has_no_such_image(fleet):
     image = fleet.status()["by_name"]["executor-1"]["containers"][1]["image"]
     missing = image[:-64] + "0" * 64
     with fleet.variables("executor-1", executor_image=missing):
-        assert_only(fleet.deploy(), "executor-1", "the registry has no such image", missing)
+        assert_only(fleet.deploy(*SOME), "executor-1", "the registry has no such image", missing)
         # What ran goes on running: the image is fetched before anything is stopped.
         assert all(one["health"] != "unhealthy" for one in fleet.status()["by_name"]["executor-1"]["containers"])
     assert fleet.deploy("--limit", "executor-1")["ok"]
@@ -49,7 +51,7 @@ def test_a_container_never_gets_healthy(fleet):
     wrong = fleet.status()["by_name"]["miner-1"]["containers"][0]["image"]
     assert "miner" in wrong
     with fleet.variables("executor-1", executor_image=wrong, celium_start_timeout=15):
-        answer = fleet.deploy()
+        answer = fleet.deploy(*SOME)
         assert_only(answer, "executor-1", "does not get healthy", "executor-executor-1", "said last:", "Field required")
         password = fleet.on("executor-1", "sed -n s/^POSTGRES_PASSWORD=//p /opt/celium/executor/db.env")
         assert password not in str(answer)
@@ -63,13 +65,13 @@ def test_the_database_of_the_miner_is_down_when_executors_are_to_be_registered(f
         answer = fleet.deploy("--limit", "executors,validators")
         assert_only(answer, "miner-1", "the miner's database does not answer")
         assert answer["by_name"]["executor-1"]["registered"] is False
-    answer = fleet.deploy()
+    answer = fleet.deploy(*SOME)
     assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True)
 
 
 def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
     container = fleet.lab.docker_name("executor-2")
-    deploy = fleet.lab.start("-i", str(fleet.lab.inventory), "--json", "deploy")
+    deploy = fleet.lab.start("-i", str(fleet.lab.inventory), "--json", "deploy", "--full")
     try:
         assert any("executor-2: nvidia_docker" in line for line in deploy.stderr), "it has begun"
         subprocess.run(["docker", "pause", container], check=True, capture_output=True)
@@ -81,16 +83,16 @@ def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
     assert (deploy.returncode, hosts["executor-2"]["result"]) == (1, "unreachable")
     assert "the host does not answer" in hosts["executor-2"]["error"]
     assert {host["result"] for name, host in hosts.items() if name != "executor-2"} == {"ok"}
-    assert fleet.deploy()["ok"]
+    assert fleet.deploy("--limit", "executor-2")["ok"]
 
 
 def test_a_controller_that_lost_its_passwords_learns_them_from_the_hosts(fleet):
     own = fleet.lab.folder / "secrets" / "executor-1" / "executor_db_password"
     password, before = own.read_text(), fleet.started()
     own.unlink()
-    checked = fleet.deploy("--check")
+    checked = fleet.deploy("--check", *SOME)
     assert (checked["rc"], own.exists()) == (3, False), "a check makes no password"
-    answer = fleet.deploy()
+    answer = fleet.deploy(*SOME)
     assert (answer["rc"], own.read_text(), own.stat().st_mode & 0o777) == (0, password, 0o600)
     assert fleet.started() == before, "no container was made again"
 
@@ -101,18 +103,18 @@ def test_a_database_whose_password_nobody_knows_is_left_alone(fleet):
     fleet.reset("executor-1")
     own.unlink()
     with broken(fleet, "executor-1", "docker volume create executor_db_data", "docker volume rm executor_db_data"):
-        answer = fleet.deploy()
+        answer = fleet.deploy(*SOME)
         assert_only(answer, "executor-1", "there is a database already (volume executor_db_data)")
         assert "executor_db_password" in answer["by_name"]["executor-1"]["remedy"]
         assert not own.exists()
-    assert fleet.deploy()["ok"]
+    assert fleet.deploy(*SOME)["ok"]
     assert own.read_text() != password
 
 
 def test_the_password_in_the_inventory_is_not_the_databases(fleet):
     with fleet.variables("executor-1", executor_db_password="another", celium_start_timeout=20):
-        assert_only(fleet.deploy(), "executor-1", "the database has another password")
-    assert fleet.deploy()["ok"]
+        assert_only(fleet.deploy(*SOME), "executor-1", "the database has another password")
+    assert fleet.deploy(*SOME)["ok"]
 
 
 def test_docker_does_not_start_with_its_new_configuration(fleet):
@@ -125,7 +127,7 @@ def test_docker_does_not_start_with_its_new_configuration(fleet):
     old = "mkdir -p {0}; echo '{{}}' > /etc/docker/daemon.json; " + twice + "; " + reload
     with broken(fleet, "executor-1", old.format(drop_in), f"rm {drop_in}/twice.conf; {reload}"):
         assert_only(
-            fleet.deploy(), "executor-1", "Docker did not start with its new", "and Docker runs", "live-restore"
+            fleet.deploy(*SOME), "executor-1", "Docker did not start with its new", "and Docker runs", "live-restore"
         )
         assert (
             fleet.on("executor-1", "cat /etc/docker/daemon.json; docker info -f '{{.LiveRestoreEnabled}}'")

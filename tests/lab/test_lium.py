@@ -58,7 +58,7 @@ def test_a_fleet_of_celium_moves_over_and_keeps_its_rows(lium):
 
 def test_a_second_deploy_changes_and_restarts_nothing(lium):
     before = lium.started()
-    answer = lium.deploy()
+    answer = lium.deploy("--full")
     assert (answer["rc"], [host["changed"] for host in answer["hosts"]]) == (0, [0] * len(lium.names)), answer
     assert lium.started() == before
 

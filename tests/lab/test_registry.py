@@ -13,13 +13,13 @@ import random
 import subprocess
 import sys
 import tarfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import ansible.module_utils
 import pytest
 from evm import collateral_contract
 from fleet import broken, wait_for
+from sessions import busy, waits, write
 
 from celium_ops.base.paths import collection_dir
 
@@ -28,7 +28,6 @@ B = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
 C = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"
 NOT_ANSWERING = "docker stop -t 0 miner-db-1"
 ANSWERING = "docker start miner-db-1; until docker exec miner-db-1 pg_isready -qh 127.0.0.1; do sleep 0.1; done"
-PSQL = 'exec psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +41,15 @@ def miner(deployed):
 @pytest.fixture(autouse=True)
 def rows_of_before(deployed):
     """Put the registry back as it was."""
-    kept = json.loads(sql(deployed, "select coalesce(json_agg(executor), '[]') from executor"))
+    kept = json.loads(write(deployed, "select coalesce(json_agg(executor), '[]') from executor"))
     yield
     fill(deployed, kept)
-
-
-def sql(fleet, statement):
-    script = f"docker exec -i miner-db-1 sh -c '{PSQL} -v ON_ERROR_STOP=1'"
-    return fleet.lab.pipe("miner-1", script, statement.encode()).decode().strip()
 
 
 def fill(fleet, rows):
     """Let the registry hold these rows and no others."""
     content = f"json_populate_recordset(null::executor, $rows${json.dumps(rows)}$rows$)"
-    sql(fleet, f"begin; truncate executor; insert into executor select * from {content}; commit;")  # noqa: S608 - our own
+    write(fleet, f"begin; truncate executor; insert into executor select * from {content}; commit;")  # noqa: S608 - our own
 
 
 def have(fleet, **validators):
@@ -66,7 +60,7 @@ def have(fleet, **validators):
 
 def rows(fleet):
     """Return uuid and validator of every row by the name that belongs to its address."""
-    lines = sql(fleet, "select address, uuid, validator from executor").splitlines()
+    lines = write(fleet, "select address, uuid, validator from executor").splitlines()
     found = (line.split("|") for line in lines)
     return {f"r{address.rpartition('.')[2]}": (uuid, validator) for address, uuid, validator in found}
 
@@ -154,34 +148,6 @@ def test_a_plan_that_saw_another_registry_changes_nothing(miner, one, surprise):
         assert answer["changed"], "what is as wanted already is a run that goes on"
 
 
-@contextmanager
-def session(fleet):
-    """Give a session at the database, to which SQL can be said."""
-    command = ["docker", "exec", "-i", fleet.lab.docker_name("miner-1"), "docker", "exec", "-i", "miner-db-1"]
-    with subprocess.Popen([*command, "sh", "-c", PSQL], stdin=subprocess.PIPE, text=True) as process:
-
-        def say(sql):
-            process.stdin.write(sql + "\n")
-            process.stdin.flush()
-
-        yield say
-        process.stdin.close()
-
-
-def waits(fleet):
-    """Tell whether somebody waits for the registry."""
-    return sql(fleet, "select count(*) from pg_locks where not granted") != "0"
-
-
-@contextmanager
-def busy(fleet):
-    """Give a session at the database that lets nobody write to the registry until it commits."""
-    with session(fleet) as say:
-        say("begin; lock table executor in share mode;")
-        wait_for(lambda: sql(fleet, "select count(*) from pg_locks where mode = 'ShareLock' and granted") != "0")
-        yield say
-
-
 def test_a_row_that_changes_while_the_module_runs_stops_every_change(miner, host):
     before = have(miner, r1=A, r2=A, r3=C, r4=C)
     with busy(miner) as say:
@@ -204,6 +170,17 @@ def test_an_executor_without_a_validator_keeps_its_own_or_waits_for_one(miner):
     assert [(one["registered"], one["unassigned"]) for one in answer["executors"]] == [(True, False), (False, True)]
     assert "no validator: r2; celium-ops deploy or celium-ops assign" in answer["warnings"][0]
     assert rows(miner) == before
+
+
+def test_what_is_not_to_be_added_is_missing_and_the_rest_is_done(miner):
+    before = have(miner, r1=A)
+    answer = register(miner, [executor("r1", B), executor("r2", A)], ["r3"], miner_register_new=False)
+    assert not answer.get("failed"), answer["msg"]
+    assert [(one["registered"], one["missing"], one["actions"]) for one in answer["executors"]] == [
+        (True, False, ["switch"]),
+        (False, True, []),
+    ]
+    assert rows(miner) == {"r1": (before["r1"][0], B)}
 
 
 def test_a_registry_that_cannot_be_read_is_left_alone(miner):
@@ -237,7 +214,7 @@ def test_text_in_the_registry_and_in_a_call_is_only_ever_data(miner):
     answer = register(miner, [executor("r1", B, expected=hostile)])
     assert answer["changed"], answer
     assert answer["others"] == [{"address": hostile, "port": 8001, "validator": A}]
-    assert sql(miner, "select validator from executor where address = $$10.9.0.1$$") == B
+    assert write(miner, "select validator from executor where address = $$10.9.0.1$$") == B
     assert "is no hotkey" in register(miner, [executor("r1", hostile)])["msg"]
     assert "is no address" in register(miner, [{**executor("r1", A), "address": "--help"}])["msg"]
 
@@ -423,13 +400,13 @@ def test_an_executor_retires(miner):
     answer = retire(miner, "executor-2")
     assert "executor-2: it stays" in answer["miner-1"]["msg"]
     assert len(stack(miner, "executor-2")) == 3, "the row comes first"
-    assert at in sql(miner, "select address from executor")
+    assert at in write(miner, "select address from executor")
     miner.contract.tao = 0
     answer = retire(miner, "executor-2", "--check")
-    assert at in sql(miner, "select address from executor")
+    assert at in write(miner, "select address from executor")
     answer = retire(miner, "executor-2")
     assert answer["executor-2"]["changed"], answer
-    assert at not in sql(miner, "select address from executor")
+    assert at not in write(miner, "select address from executor")
     assert stack(miner, "executor-2") == []
     assert before == miner.on("executor-2", volumes) != ""
     assert len(stack(miner, "executor-1")) == 3
@@ -442,7 +419,7 @@ def test_an_executor_that_cannot_be_reached_is_forgotten_all_the_same(miner):
     with broken(miner, "executor-2", f"iptables -I {rule}", f"iptables -D {rule}"):
         answer = retire(miner, "executor-2")
     assert answer["executor-2"]["unreachable"]
-    assert at not in sql(miner, "select address from executor")
+    assert at not in write(miner, "select address from executor")
     assert miner.status()["by_name"]["executor-2"]["containers"], "it runs still"
 
 
@@ -454,7 +431,7 @@ def test_nobody_retires_by_an_empty_name(miner):
 
 
 def test_executors_under_collateral_keep_their_validator(miner):
-    sql(miner, "update executor set validator = 'nobody with a permit'")
+    write(miner, "update executor set validator = 'nobody with a permit'")
     assert len(miner.run_json("assign", "plan")["moves"]) == len(rows(miner))
     miner.contract.tao = 1.5
     try:

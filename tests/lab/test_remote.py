@@ -366,7 +366,7 @@ def elsewhere(lab, tmp_path):
 
 
 def test_two_controllers_do_not_deploy_at_once_and_a_killed_one_frees_the_fleet(lab, elsewhere):
-    first = start(lab, "deploy")
+    first = start(lab, "deploy", "--full")
     try:
         wait_for(lambda: f"process {first.pid}" in lab.on("miner-1", f"cat {LOCK} 2>/dev/null || true"))
         lab.on("miner-1", "systemctl restart docker")
@@ -385,7 +385,7 @@ def test_two_controllers_do_not_deploy_at_once_and_a_killed_one_frees_the_fleet(
 
 
 def test_a_deploy_that_is_interrupted_gives_the_lock_back(lab):
-    first = start(lab, "deploy")
+    first = start(lab, "deploy", "--full")
     wait_for(lambda: f"process {first.pid}" in lab.on("miner-1", f"cat {LOCK}"))
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)

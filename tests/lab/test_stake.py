@@ -5,10 +5,16 @@ What the plan should be is worked out by trying every assignment there is.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from fleet import broken
+from fleet import broken, wait_for
+from sessions import busy, waits
 from stake import best, eligible, measured, restaked, rows
 
 from celium_ops.chain.snapshot import load, save
@@ -96,6 +102,38 @@ def test_the_watch_moves_when_the_stake_does_and_ends_when_it_is_told(fleet, cha
     assert watch.returncode == 130
     assert rows(fleet) != before
     assert fleet.run_json("assign", "plan")["moves"] == []
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all of it", "only itself"])
+def test_an_apply_that_is_killed_moves_all_or_nothing_and_the_next_one_ends_it(fleet, chain, whole):
+    world = chain.move()
+    before = served(fleet)
+    moves = fleet.run_json("assign", "plan")["moves"]
+    expected = {**before, **{move["executor"]: move["to"] for move in moves}}
+    program = Path(sys.executable).with_name("celium-ops")
+    command = [str(program), "-i", str(fleet.lab.inventory), "assign", "apply", "--yes"]
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    with busy(fleet) as say:
+        run = subprocess.Popen(command, env=fleet.lab.env, start_new_session=True, **quiet)
+        wait_for(lambda: waits(fleet))
+        os.killpg(run.pid, signal.SIGKILL) if whole else run.kill()
+        run.wait()
+        assert served(fleet) == before
+        say("commit;")
+    wait_for(lambda: not fleet.lab.on("miner-1", "pgrep -f [m]iner_registry || true"))
+    assert served(fleet) in (before, expected)
+
+    applied = fleet.run_json("assign", "apply", "--yes")
+    assert applied["rc"] == 0, applied
+    after = served(fleet)
+    assert after == expected
+    assert measured(after, after, world) == best(world, after)
+    assert "died" in [one["state"] for one in fleet.run_json("runs", "list")["runs"]][:3]
+
+
+def served(fleet):
+    """Return the validator of each executor."""
+    return {name: validator for name, (validator, _) in rows(fleet).items()}
 
 
 def test_a_rented_executor_stays(fleet, chain):

@@ -56,21 +56,22 @@ class Refused(Exception):  # noqa: N818  the SDK's has no such name either
         self.retry_after = retry_after
 
 
-IN_A_MINUTE = datetime.now(UTC) + timedelta(seconds=60)
+# The other tests go first, and a busy machine takes its time for them.
+IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 PAUSES = {
     "none": (None, 0),
     "seconds": ("30", 30),
     "parts of seconds": ("0.5", 0.5),
-    "a moment": (str(int(time.time()) + 60), 60),
+    "a moment": (str(int(time.time()) + 3600), 3600),
     "a moment that is over": (str(int(time.time()) - 60), 0),
-    "a date": (format_datetime(IN_A_MINUTE, usegmt=True), 60),
+    "a date": (format_datetime(IN_AN_HOUR, usegmt=True), 3600),
     "nonsense": ("soon", 0),
 }
 
 
 @pytest.mark.parametrize(("said", "seconds"), PAUSES.values(), ids=PAUSES)
 def test_the_pause_that_a_node_asks_for(said, seconds):
-    assert _retry_after(Refused(said)) == pytest.approx(seconds, abs=30)
+    assert _retry_after(Refused(said)) == pytest.approx(seconds, abs=seconds // 2)
     assert (_retry_after(Refused(said)) > 0) == (seconds > 0)
 
 

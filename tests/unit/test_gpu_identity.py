@@ -118,4 +118,4 @@ def test_views_are_read_from_the_files_of_a_host(tmp_path):
 
 
 def test_a_host_without_a_driver_shows_nothing(tmp_path):
-    assert (views.kernel_view(tmp_path), views.bus_view(tmp_path), views.tampering(tmp_path, {})) == (None, [], [])
+    assert (views.kernel_view(tmp_path), views.bus_view(tmp_path), views.tampering(tmp_path, {})) == (None, None, [])

@@ -31,12 +31,14 @@ def test_a_host_has_the_rights_systemd_and_docker_need_and_no_more():
         assert never not in arguments
 
 
-def test_every_container_and_volume_has_the_labs_label():
-    for arguments in (hosts.create_arguments(HOST, "celium-lab/host-trixie:abc"), registry.create_arguments(LAB, "x")):
-        assert "--label=org.celium-ops.lab=demo" in arguments
-        mounts = [argument for argument in arguments if argument.startswith("--mount=type=volume")]
-        assert mounts
-        assert all("volume-label=org.celium-ops.lab=demo" in mount for mount in mounts)
+def test_every_container_and_volume_has_the_labs_label_and_the_store_of_all_labs_has_none():
+    own, store = hosts.create_arguments(HOST, "celium-lab/host-trixie:abc"), registry.create_arguments(LAB, "x")
+    assert "--label=org.celium-ops.lab=demo" in own
+    assert "--label=org.celium-ops.lab=demo" in store
+    mounts = [argument for argument in own if argument.startswith("--mount=type=volume")]
+    assert mounts
+    assert all("volume-label=org.celium-ops.lab=demo" in mount for mount in mounts)
+    assert "--mount=type=volume,source=celium-lab-registry,target=/var/lib/registry" in store
 
 
 def test_the_registry_is_published_on_the_loopback_address_only():

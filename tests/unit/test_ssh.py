@@ -21,6 +21,16 @@ def test_everything_of_the_inventory_is_used():
         assert shlex.join(pair) in shlex.join(words)
 
 
+def test_the_key_exchange_of_the_inventory_goes_before_ours():
+    words = ssh_command(Connection("localhost", arguments="-o KexAlgorithms=ecdh-sha2-nistp256 -F none"), ["true"])
+    said = subprocess.run(["ssh", "-G", *words[2:-2], "localhost"], capture_output=True, text=True, check=True).stdout
+    assert "kexalgorithms ecdh-sha2-nistp256\n" in said
+    words = ssh_command(Connection("localhost", arguments="-F none"), ["true"])
+    said = subprocess.run(["ssh", "-G", *words[2:-2], "localhost"], capture_output=True, text=True, check=True).stdout
+    (offered,) = (line.split()[1].split(",") for line in said.splitlines() if line.startswith("kexalgorithms "))
+    assert (offered[0], len(offered) > 3) == ("curve25519-sha256", True), "a host without it is still reached"
+
+
 def test_an_argument_with_a_space_reaches_the_host_as_one(tmp_path):
     # A sudo that is none, so that the test is the same for root and for others.
     (tmp_path / "sudo").write_text('#!/bin/sh\nshift\nexec "$@"\n')

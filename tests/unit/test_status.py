@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from hashlib import sha1
+from pathlib import Path
 
 import pytest
 
-from celium_ops.fleet.model import Connection, Host
+from celium_ops.fleet.model import Connection, Fleet, Host
 from celium_ops.registry.rows import Registration
 from celium_ops.remote.probe import Container, Sight
 from celium_ops.workflows.status import SERVICES, judge
@@ -20,6 +21,8 @@ VALUES = {
 HOST = Host("gpu-1", "executor", Connection("192.0.2.9"), VALUES)
 LIUM = replace(HOST, values={**VALUES, "celium_dialect": "lium", "executor_price": 0.7})
 ROW = Registration("u", "192.0.2.9", 8001, VALIDATOR)
+MINER = Host("miner-1", "miner", Connection("192.0.2.1"), {})
+FLEET = Fleet(Path("fleet.yml"), {"miner-1": MINER, "gpu-1": HOST})
 
 
 ENVIRONMENT = {".env": "A=1\n", "db.env": "B=2\n"}
@@ -38,7 +41,7 @@ def status(containers=WELL, row=ROW, host=HOST, registries=None, **sight):
     on_host = {
         name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in ENVIRONMENT.items()
     } | sight.pop("changed", {})
-    return judge(host, Sight(True, on_host, containers, **sight), known, ENVIRONMENT)
+    return judge(FLEET, host, Sight(True, on_host, containers, **sight), known, ENVIRONMENT)
 
 
 def test_everything_in_place_is_healthy():
@@ -103,11 +106,11 @@ def test_a_miner_that_cannot_be_asked_leaves_the_registration_unknown():
 def test_a_validator_is_healthy_when_all_its_services_are():
     validator = Host("validator-1", "validator", Connection("192.0.2.8"), {})
     seen = [replace(container(service), name=f"validator-{service}-1") for service in SERVICES["validator"]]
-    assert judge(validator, Sight(True, {}, tuple(seen)), {}, {}).healthy
-    answer = judge(validator, Sight(True, {}, tuple(one for one in seen if one.service != "redis")), {}, {})
+    assert judge(FLEET, validator, Sight(True, {}, tuple(seen)), {}, {}).healthy
+    answer = judge(FLEET, validator, Sight(True, {}, tuple(one for one in seen if one.service != "redis")), {}, {})
     assert (answer.healthy, answer.registered, answer.problems) == (False, None, ("redis is not there",))
 
 
 def test_a_host_that_does_not_answer_is_neither_reachable_nor_healthy():
-    answer = judge(HOST, Sight(False, errors=("Connection refused",)), {}, ENVIRONMENT)
+    answer = judge(FLEET, HOST, Sight(False, errors=("Connection refused",)), {}, ENVIRONMENT)
     assert (answer.reachable, answer.healthy, answer.problems) == (False, False, ("Connection refused",))

@@ -36,6 +36,10 @@ FACTS = {
     "uuids": ["GPU-0", "GPU-1"],
     "proof": "pass",
     "all_cards_seconds": 20,
+    "ports_open": 10,
+    "available_mib": 64_000,
+    "free_gb": 500,
+    "sysbox": True,
 }
 
 
@@ -83,6 +87,11 @@ FLAWS = [
     ({"second": {"utilisation": 95, "memory_utilisation": 1}}, "gpu.validate.usage.wedged", NEW),
     ({"card": {"held_mib": 2049}}, "gpu.validate.capability.memory", OLD),
     ({"proof": "fail"}, "gpu.validate.capability", ALL),
+    ({"ports_open": 2}, "executor.validate.port_connectivity", ("2025-08",)),
+    ({"ports_open": 2}, "executor.validate.port_count", ("2025-12", "2026-09")),
+    ({"available_mib": 8191}, "gpu.validate.verifyx.memory", ("2025-12", "2026-09")),
+    ({"free_gb": 99.9}, "gpu.validate.verifyx.disk", ("2025-12", "2026-09")),
+    ({"sysbox": False}, "executor.validate.sysbox", NEW),
 ]
 CASES = [(flaw, gate, name) for flaw, gate, names in FLAWS for name in names]
 

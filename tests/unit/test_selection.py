@@ -4,7 +4,7 @@ import pytest
 
 from celium_ops.base.errors import UsageError
 from celium_ops.fleet.model import Connection, Fleet, Host
-from celium_ops.workflows.deploy import select
+from celium_ops.workflows.selection import select
 
 FLEET = Fleet(
     Path("fleet.yml"),

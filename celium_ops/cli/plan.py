@@ -1,0 +1,42 @@
+"""``celium-ops plan``: what differs, and what a deploy would do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from celium_ops.base.errors import Exit
+from celium_ops.cli.options import Settings
+
+
+def plan(
+    settings: Settings,
+    limit: Annotated[
+        str | None,
+        typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated."),
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what differs inside files; secrets stay hidden.")] = False,
+) -> None:
+    """Say what differs between the inventory and each host, and what a deploy would do; changes nothing.
+
+    One round trip per host. Exit 0: all converged; 3: changes are pending; 1: a host could not be read.
+
+    Examples:
+      celium-ops plan -i inventory/fleet.yml
+      celium-ops plan --limit gpu-4 --diff
+      celium-ops plan --json | jq '.hosts[] | select(.state != "converged")'
+    """
+    from celium_ops.cli import plan_views, views
+    from celium_ops.workflows.plan import plan as make_plan
+
+    found = make_plan(settings.inventory, limit)
+    if settings.json:
+        hosts = [host.to_json(diff) for host in found.hosts]
+        views.print_json(settings, {"ok": found.readable, "changes": found.changes, "hosts": hosts})
+    else:
+        plan_views.show(found, diff, views.out())
+    if not found.readable:
+        raise typer.Exit(Exit.FAILED)
+    if found.changes:
+        raise typer.Exit(Exit.PENDING)

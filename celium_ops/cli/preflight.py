@@ -1,0 +1,42 @@
+"""``celium-ops preflight``: what is wrong with hosts, and what the validator would say of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from celium_ops.base.errors import Exit
+from celium_ops.cli.options import Settings
+
+
+def preflight(
+    settings: Settings,
+    limit: Annotated[
+        str | None, typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show what is well too.")] = False,
+) -> None:
+    """Look at everything that costs income or safety, on all hosts at once; nothing is changed and nothing is left.
+
+    The system, its clock, memory and disk; Docker and how it hands out GPUs; packages that change in the night; who can
+    reach what, with ports tried from here; keys; and for executors what the validator would say, with its reason codes.
+
+    Exit 1 when something is wrong, or the validator would refuse an executor.
+
+    Examples:
+      celium-ops preflight
+      celium-ops preflight --limit gpu-4 --all
+      celium-ops preflight --json | jq '.hosts[] | {name, bad: [.checks[] | select(.status == "fail")]}'
+    """
+    from celium_ops.cli import preflight_views, views
+    from celium_ops.workflows.preflight import preflight as look
+
+    hosts = look(settings.inventory, limit, preflight_views.say)
+    ok = all(host.ok for host in hosts)
+    if settings.json:
+        views.print_json(settings, {"ok": ok, "hosts": [host.to_json() for host in hosts]})
+    else:
+        preflight_views.show(hosts, every)
+    if not ok:
+        raise typer.Exit(Exit.FAILED)

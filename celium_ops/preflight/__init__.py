@@ -1,0 +1,1 @@
+"""Whether a host is fit to work and to be paid: judged from what it showed, without touching it."""

@@ -1,0 +1,419 @@
+"""What is looked at on a host before it is trusted, and what is wrong with it. Pure.
+
+A host's facts are what ``remote/on_host/survey.py`` prints, and beside that ``drift_s`` (seconds that its clock is
+ahead of ours), ``services`` (which ports of its own could be reached from here) and ``ways`` (which of the tried
+renting ports were reached, as programs of the host have them and as containers do). What could not be read is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from celium_ops.base.checks import Check, Status
+from celium_ops.fleet.model import Host
+
+Facts = Mapping[str, Any]
+Checks = Iterator[Check]
+
+SUPPORTED = {"ubuntu": ("22.04", "24.04"), "debian": ("12", "13")}
+KERNEL = (5, 19)
+"""Upstream's executor wants it (README of 2026-09); 6 is better."""
+ENGINE = (25,)
+MEMORY_MIB = {"miner": 2_048, "executor": 8_192, "validator": 4_096}
+FREE_GB = {"miner": 10, "executor": 20, "validator": 20}
+DISK_FOR_VRAM = 1.5
+"""Disk for each byte of the cards' memory: what renters bring is about as large as what they load."""
+FREE_FOR_TENANTS_GB = 5
+"""Upstream's own reserve (pull request 1148, 2026-07): below it a host goes inactive in the middle of a rental."""
+DRIFT_WARN_S, DRIFT_FAIL_S = 2.0, 10.0
+"""Upstream refuses signatures that are 10 s off."""
+CDI_TOOLKIT = (1, 18)
+"""From here on the toolkit hands cards over in a way that a reload of systemd does not undo."""
+CDI_ENGINE = (29, 2)
+"""From here on Docker prefers CDI, which sysbox cannot do."""
+OLD_WATCHTOWER_ENGINE = (29,)
+SAFE_TOOLKIT = (1, 17, 8)
+"""Escapes of 2025: CVE-2025-23266 and -23267, NVIDIA's bulletin of 2025-07."""
+SAFE_RUNC = {(1, 2): (1, 2, 8), (1, 3): (1, 3, 3)}
+"""Escapes of 2025: CVE-2025-31133, -52565 and -52881, runc's advisories of 2025-11. Newer branches never had them."""
+DATABASES = {5432: "Postgres", 6379: "Redis"}
+RENTAL = re.compile(r"(container|pod)_")
+OVER = ("exited", "dead")
+"""States of a container that nobody uses; one that is created, paused or restarting may be a tenant's."""
+_LOCAL = ("127.0.0.1", "::1")
+_OPEN_ENGINE = (2375, 2376)
+
+
+def checks(host: Host, facts: Facts) -> list[Check]:
+    """Return everything that was looked at on a host, in the order in which to read it."""
+    found: list[Check] = []
+    for part, look in _PARTS:
+        if part in facts["errors"]:
+            found.append(_unread(part, facts))
+        elif facts.get(part) is not None:
+            found += look(host, facts)
+    return found
+
+
+def _unread(part: str, facts: Facts) -> Check:
+    error = facts["errors"][part]
+    if part != "docker":
+        return Check(f"host.{part}", "unknown", f"could not be read: {error}")
+    installed = (facts.get("packages") or {"installed": {}})["installed"].keys() & {"docker-ce", "docker.io"}
+    if installed:
+        return Check("docker.engine", "fail", f"Docker does not answer: {error}", remedy="systemctl status docker")
+    return Check("docker.engine", "warn", "there is no Docker yet", remedy="celium-ops deploy brings it")
+
+
+def _is(id_: str, well: bool, message: str, remedy: str, bad: Status = "fail", code: str | None = None) -> Check:
+    return Check(id_, "pass", message) if well else Check(id_, bad, message, remedy=remedy, code=code)
+
+
+def _system(host: Host, facts: Facts) -> Checks:
+    system = facts["system"]
+    known = system["version"] in SUPPORTED.get(system["id"], ())
+    name = f"{system['id']} {system['version']} on {system['arch']}"
+    yield _is(
+        "host.system",
+        known and system["arch"] == "x86_64",
+        name,
+        "Ubuntu 22.04 or 24.04, or Debian 12 or 13, on x86_64",
+    )
+    have, need = system["available_mib"], MEMORY_MIB[host.role]
+    yield _is("host.memory", have >= need, f"{have} MiB are free", f"{need} MiB are needed", "warn")
+    yield _is(
+        "host.reboot",
+        not system["reboot_required"],
+        "it waits for a reboot" if system["reboot_required"] else "no reboot waits",
+        "reboot it while nobody rents it",
+        "warn",
+    )
+    if host.role == "executor":
+        kernel = _numbers(system["kernel"])[:2]
+        yield _is("host.kernel", kernel >= KERNEL, f"kernel {system['kernel']}", "5.19 or newer, 6 is better", "warn")
+        for device in ("tun", "loop"):
+            message = (
+                f"the kernel has {device}" if system[device] else f"the kernel has no {device}, which rentals need"
+            )
+            yield _is(f"host.{device}", system[device], message, f"modprobe {device}, and in /etc/modules-load.d")
+        yield _is(
+            "host.preload",
+            not system["preload"],
+            "/etc/ld.so.preload is not empty" if system["preload"] else "nothing is preloaded",
+            "empty it: the validator's scrape refuses such a host",
+            code="SCRAPE_FAILED",
+        )
+
+
+def _clock(_host: Host, facts: Facts) -> Checks:
+    drift = abs(facts["drift_s"])
+    status: Status = "fail" if drift >= DRIFT_FAIL_S else "warn" if drift >= DRIFT_WARN_S else "pass"
+    remedy = None if status == "pass" else "apt install chrony; upstream refuses signatures that are 10 s off"
+    message = f"its clock is {drift:.1f} s off ours"
+    yield Check("host.clock", status, message, f"{drift:.1f}", f"less than {DRIFT_FAIL_S:g}", remedy, unit="s")
+    synchronised, keeper = facts["clock"]["synchronised"], facts["clock"]["keeper"]
+    if synchronised is None:
+        yield Check("host.time", "unknown", "nobody on it says whether its clock is kept right")
+    elif synchronised or keeper is None:
+        message = "its clock is kept right" if synchronised else "nothing keeps its clock right"
+        yield _is("host.time", synchronised, message, "apt install chrony", "warn")
+    else:
+        remedy = "is UDP port 123 open to the outside? chronyc sources, or timedatectl timesync-status"
+        yield Check("host.time", "warn", f"{keeper} has no time from anybody", remedy=remedy)
+
+
+def _docker(host: Host, facts: Facts) -> Checks:
+    docker = facts["docker"]
+    version = docker["version"]
+    yield Check("docker.engine", "pass", "Docker answers")
+    yield _is(
+        "docker.version", _numbers(version) >= ENGINE, f"Docker {version}", "Docker 25 or newer: celium-ops deploy"
+    )
+    free, need = docker["free_gb"], FREE_GB[host.role]
+    message = f"{free:.0f} GB are free in {docker['root']}"
+    yield _is("docker.disk", free >= need, message, f"{need} GB are needed: docker system df", "warn")
+    if host.role != "executor":
+        return
+    yield _is(
+        "docker.live_restore",
+        docker["live_restore"],
+        "containers outlive Docker" if docker["live_restore"] else "a restart of Docker ends the rentals",
+        "set live-restore in /etc/docker/daemon.json",
+        "warn",
+    )
+    message = (
+        "disks of rentals can be limited" if docker["quotas"] else "a tenant can fill the disk, on which all stops"
+    )
+    remedy = "put Docker's folder on XFS, mounted with pquota"
+    yield _is("docker.quotas", docker["quotas"], message, remedy, "warn")
+    yield _is(
+        "docker.reserve",
+        free >= FREE_FOR_TENANTS_GB,
+        f"{free:.0f} GB are left",
+        "free some: docker system df",
+        code="UPLOAD_FAILED",
+    )
+    vram = _vram_gb(facts)
+    if vram:
+        wanted = DISK_FOR_VRAM * vram
+        message = f"{docker['disk_gb']:.0f} GB of disk for {vram:.0f} GB of the cards' memory"
+        yield _is("docker.disk.vram", docker["disk_gb"] >= wanted, message, f"{wanted:.0f} GB would do", "warn")
+
+
+def _vram_gb(facts: Facts) -> float:
+    nvml = (facts.get("gpus") or {}).get("nvml")
+    return sum(card["memory_mib"] or 0 for card in nvml["cards"]) * 2**20 / 1e9 if nvml else 0.0
+
+
+def _configuration(host: Host, facts: Facts) -> Checks:
+    daemon, runtime = facts["configuration"]["daemon"], facts["configuration"]["runtime"]
+    yield from _file("docker.configuration", "/etc/docker/daemon.json", daemon)
+    if daemon["kind"] in ("file", "missing"):
+        yield from _daemon(daemon)
+    if host.role != "executor" or host.values["executor_gpu_proof"] == "simulated":
+        return
+    yield from _file("gpu.runtime", "/etc/nvidia-container-runtime/config.toml", runtime, needed=True)
+    if runtime["kind"] == "file":
+        message = "no-cgroups is true, so containers get no card" if runtime["no_cgroups"] else "no-cgroups is false"
+        yield _is("gpu.runtime.cgroups", not runtime["no_cgroups"], message, "set no-cgroups = false in config.toml")
+    yield from _reload(facts)
+
+
+def _daemon(daemon: Facts) -> Checks:
+    hosts = [address for address in daemon.get("hosts") or () if str(address).startswith("tcp://")]
+    yield _is(
+        "security.engine",
+        not hosts,
+        f"Docker listens on {hosts[0]}" if hosts else "Docker listens on its socket only",
+        "take hosts out of daemon.json: whoever reaches that port is root",
+    )
+    limited = daemon.get("log-driver") == "local" or "max-size" in (daemon.get("log-opts") or {})
+    message = "logs of containers are limited" if limited else "logs of containers grow until the disk is full"
+    yield _is("docker.logs", limited, message, "set log-opts max-size in daemon.json", "warn")
+
+
+def _file(id_: str, path: str, seen: Facts, needed: bool = False) -> Checks:
+    """A bind mount of a file that is not there makes a folder in its place."""
+    said = {"directory": "is a folder", "invalid": f"is no JSON: {seen.get('error')}", "missing": "is not there"}
+    well = seen["kind"] == "file" or (seen["kind"] == "missing" and not needed)
+    message = f"{path} {said.get(seen['kind'], 'is well')}"
+    yield _is(id_, well, message, "rmdir it where it is a folder, then celium-ops deploy")
+
+
+def _reload(facts: Facts) -> Checks:
+    """Containers that lose their cards when systemd reloads: upstream's problem number one."""
+    if facts.get("docker") is None or facts.get("packages") is None:
+        return
+    driver, toolkit = facts["docker"]["cgroup_driver"], facts["packages"]["versions"].get("toolkit", "0")
+    keeps = driver == "cgroupfs" or _numbers(toolkit) >= CDI_TOOLKIT
+    message = f"cgroup driver {driver}, toolkit {toolkit}"
+    if not keeps:
+        message += ": containers lose their cards when systemd reloads (Failed to initialize NVML: Unknown Error)"
+    remedy = "set exec-opts native.cgroupdriver=cgroupfs in daemon.json, or use a toolkit of 1.18 or newer"
+    yield _is("gpu.reload", keeps, message, remedy)
+    sysbox = "sysbox-runc" in facts["docker"]["runtimes"]
+    cdi = (facts["configuration"]["daemon"].get("features") or {}).get("cdi", True) or facts["configuration"]["cdi"]
+    broken = sysbox and bool(cdi) and _numbers(facts["docker"]["version"]) >= CDI_ENGINE
+    message = (
+        "Docker prefers CDI, with which sysbox gets no card" if broken else "sysbox and CDI are not in each other's way"
+    )
+    yield _is(
+        "gpu.sysbox.cdi", not broken, message, "set features cdi false in daemon.json, and remove the specs in /etc/cdi"
+    )
+
+
+def _packages(_host: Host, facts: Facts) -> Checks:
+    packages = facts["packages"]
+    loose = sorted(name for name, seen in packages["installed"].items() if not seen["held"])
+    if packages["unattended"] and loose:
+        message = f"unattended upgrades may change {', '.join(loose[:4])} in the night"
+        yield Check("host.upgrades", "warn", message, remedy="celium-ops deploy holds them, or apt-mark hold")
+    else:
+        yield Check("host.upgrades", "pass", "nothing changes Docker or the driver unasked")
+    if toolkit := packages["versions"].get("toolkit"):
+        safe = _numbers(toolkit) >= SAFE_TOOLKIT
+        yield _is(
+            "security.toolkit",
+            safe,
+            f"NVIDIA container toolkit {toolkit}",
+            "1.17.8 or newer: known escapes (CVE-2025-23266)",
+        )
+    if runc := packages["versions"].get("runc"):
+        yield _runc(runc)
+
+
+def _runc(version: str) -> Check:
+    numbers = _numbers(version)[:3]
+    branch = numbers[:2]
+    if branch > max(SAFE_RUNC) or (branch in SAFE_RUNC and numbers >= SAFE_RUNC[branch]):
+        return Check("security.runc", "pass", f"runc {version}")
+    remedy = "1.2.8, 1.3.3 or newer: known escapes (CVE-2025-31133)"
+    if "+" in version or "ubuntu" in version:
+        return Check(
+            "security.runc", "unknown", f"runc {version} of the distribution may have its fixes", remedy=remedy
+        )
+    return Check("security.runc", "fail", f"runc {version} has known escapes", remedy=remedy)
+
+
+def _containers(host: Host, facts: Facts) -> Checks:
+    containers = facts["containers"]
+    published = [
+        (container["name"], port, DATABASES[port["private"]])
+        for container in containers
+        for port in container["published"]
+        if port["private"] in DATABASES and port["address"] not in _LOCAL
+    ]
+    message = "no database can be reached from outside"
+    if published:
+        name, port, what = published[0]
+        message = f"{what} of {name} is open to everybody on port {port['port']}"
+    yield _is(
+        "security.database", not published, message, "celium-ops deploy, and take upstream's own stack off the host"
+    )
+    ours = {"executor", "monitor"} if host.role == "executor" else set()
+    holders = [
+        one["name"]
+        for one in containers
+        if one["state"] == "running"
+        and one["socket"]
+        and not (one["project"] == host.role and _service(one["name"]) in ours)
+    ]
+    message = (
+        f"{', '.join(holders)} can do as root whatever Docker can" if holders else "nobody else has Docker's socket"
+    )
+    yield _is("security.socket", not holders, message, "docker rm -f what you did not put there", "warn")
+    if facts.get("docker") is not None:
+        yield from _watchtower(containers, facts["docker"]["version"])
+    if host.role == "executor":
+        ended = [one["name"] for one in containers if RENTAL.match(one["name"]) and one["state"] in OVER]
+        message = f"{', '.join(ended)} does not run" if ended else "no rental left anything"
+        remedy = "ask upstream whether somebody rents it: what is in it goes with it"
+        yield _is("gpu.leftovers", not ended, message, remedy, "warn", "ORPHANED_RENTAL_CONTAINER")
+
+
+def _service(name: str) -> str:
+    return name.split("-")[1] if name.count("-") > 1 else name
+
+
+def _watchtower(containers: list[Facts], engine: str) -> Checks:
+    old = [one["name"] for one in containers if "containrrr/watchtower" in one["image"]]
+    if old:
+        blind = _numbers(engine) >= OLD_WATCHTOWER_ENGINE
+        message = f"{old[0]} changes containers that this inventory manages"
+        message += ", or would: it cannot talk to this Docker any more" if blind else ""
+        yield Check(
+            "docker.watchtower", "warn", message, remedy=f"docker rm -f {old[0]}; celium-ops deploy updates instead"
+        )
+
+
+def _listeners(host: Host, facts: Facts) -> Checks:
+    """Who has the ports that the stack of this host needs."""
+    own = {
+        port["port"] for one in facts["containers"] or () if one["project"] == host.role for port in one["published"]
+    }
+    taken = {one["port"]: one["program"] or "somebody" for one in facts["listeners"]}
+    for port in service_ports(host):
+        if port in own or port not in taken:
+            yield Check("ports.free", "pass", f"port {port} is {'ours' if port in own else 'free'}", str(port))
+        elif facts["containers"] is None and taken[port] == "docker-proxy":
+            yield Check("ports.free", "unknown", f"port {port} is a container's, and nobody says whose", str(port))
+        else:
+            message = f"port {port} is taken by {taken[port]}"
+            yield Check("ports.free", "fail", message, str(port), remedy=f"stop {taken[port]}, or choose another port")
+    engine = [port for port in _OPEN_ENGINE if port in taken and taken[port] == "dockerd"]
+    if engine:
+        remedy = "take -H tcp:// off dockerd: whoever reaches that port is root"
+        yield Check("security.engine.port", "fail", f"dockerd listens on port {engine[0]}", remedy=remedy)
+
+
+def service_ports(host: Host) -> list[int]:
+    """Return the ports on the host itself that others have to reach."""
+    names = {"miner": ("external",), "executor": ("external", "ssh"), "validator": ()}[host.role]
+    return [int(host.values[f"{host.role}_{name}_port"]) for name in names]
+
+
+def _services(_host: Host, facts: Facts) -> Checks:
+    for port, reached in facts["services"].items():
+        message = f"port {port} can be reached from here" if reached else f"port {port} cannot be reached from here"
+        remedy = "open it in every firewall on the way, the provider's too; is the container up? celium-ops status"
+        yield _is("ports.service", reached, message, remedy)
+
+
+def _ways(_host: Host, facts: Facts) -> Checks:
+    """The ports for renters, as validators try them: to a program of the host, and to a container."""
+    for way, what, remedy in (
+        ("host", "programs of the host", "ufw allow, or an ACCEPT in the chain INPUT, for the renting range"),
+        ("published", "containers", "let the renting range through the chain DOCKER-USER"),
+    ):
+        seen = facts["ways"].get(way)
+        if seen is None:
+            continue
+        tried, missed = seen["listening"], sorted(set(seen["listening"]) - set(seen["reached"]))
+        if seen["error"] or not tried:
+            yield Check(f"ports.{way}", "unknown", f"no port could be tried: {seen['error'] or 'all are taken'}")
+            continue
+        message = f"{len(tried) - len(missed)} of {len(tried)} ports that were tried reach {what} from here"
+        if missed:
+            message += f"; not {', '.join(map(str, missed[:5]))}"
+        yield _is(f"ports.{way}", not missed, message, remedy, code="PORT_VERIFY_FAILED")
+
+
+def _keys(_host: Host, facts: Facts) -> Checks:
+    cold = [one["path"] for one in facts["keys"] if one["path"].rpartition("/")[2] == "coldkey"]
+    message = f"{cold[0]} is on this host" if cold else "no coldkey is on it"
+    yield _is(
+        "security.coldkey",
+        not cold,
+        message,
+        "shred -u it: a coldkey belongs on no server, and whoever had root may have it",
+    )
+    loose = [
+        f"{one['path']} ({one['mode']:04o})"
+        for one in facts["keys"]
+        if one["mode"] & 0o077 and not one["path"].endswith("pub.txt")
+    ]
+    message = f"others can read {loose[0]}" if loose else "keys and environments are root's alone"
+    yield _is("security.modes", not loose, message, "chmod 600; celium-ops deploy does it for what it manages")
+
+
+def _gpus(host: Host, facts: Facts) -> Checks:
+    gpus = facts["gpus"]
+    if gpus["nvml"] is None:
+        if host.values["executor_gpu_proof"] == "simulated":
+            yield Check("gpu.driver", "skipped", "it has no cards, being a host of a rehearsal")
+            return
+        said = gpus["nvml_error"] or "no answer"
+        remedy = "install the driver"
+        if "version mismatch" in said.lower():
+            said = f"the driver's library and its module differ: something upgraded it ({said})"
+            remedy = "reboot while nobody rents it, then hold the packages: apt-mark hold"
+        yield Check("gpu.driver", "fail", said, remedy=remedy, code="SCRAPE_FAILED")
+        return
+    nvml = gpus["nvml"]
+    yield Check("gpu.driver", "pass", f"driver {nvml['driver']}, {nvml['count']} cards", nvml["driver"])
+    kernel = gpus["kernel"]
+    if kernel is not None:
+        same = sorted(card["uuid"] for card in kernel) == sorted(str(card["uuid"]) for card in nvml["cards"])
+        message = "the kernel's driver has the same cards" if same else "the kernel's driver has other cards than NVML"
+        yield _is("gpu.kernel", same, message, "something pretends to be NVML, or a card fell off the bus: dmesg")
+
+
+_PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (
+    ("system", _system),
+    ("clock", _clock),
+    ("docker", _docker),
+    ("configuration", _configuration),
+    ("packages", _packages),
+    ("gpus", _gpus),
+    ("containers", _containers),
+    ("listeners", _listeners),
+    ("services", _services),
+    ("ways", _ways),
+    ("keys", _keys),
+)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("-")[0].split("+")[0]))

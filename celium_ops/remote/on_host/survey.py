@@ -1,0 +1,226 @@
+"""What preflight wants to know of a host, in one go. It only reads, and leaves nothing.
+
+It is fed to ``python3`` on the host, with the standard library and what the controller sends along: ``probe``, which
+our Ansible modules use, and for hosts with GPUs NVML's bindings and two files of the prover. It prints one JSON object.
+What cannot be read is null, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from probe import docker as docker_says
+
+Facts = dict[str, Any]
+
+_QUICK = 8
+_DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
+_DAEMON = Path("/etc/docker/daemon.json")
+_RUNTIME = Path("/etc/nvidia-container-runtime/config.toml")
+_DAEMON_KEYS = ("features", "hosts", "log-driver", "log-opts")
+_LISTENING = "0A"
+_KEEPERS = ("chrony", "chronyd", "systemd-timesyncd", "ntpsec", "ntp")
+_PACKAGE_FORM = "${binary:Package}\t${Version}\t${db:Status-Want}\t${db:Status-Status}\n"
+
+
+def _said(*command: str) -> str:
+    """Return what a program prints; nothing where it is not there or hangs."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_QUICK, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def system(_asked: Facts) -> Facts:
+    """Return what machine it is, and what its kernel offers."""
+    release = dict(line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
+    memory = dict(line.partition(":")[::2] for line in Path("/proc/meminfo").read_text().splitlines())
+    preload = Path("/etc/ld.so.preload")
+    return {
+        "id": release.get("ID", "").strip('"'),
+        "version": release.get("VERSION_ID", "").strip('"'),
+        "kernel": os.uname().release,
+        "arch": os.uname().machine,
+        "cpus": os.cpu_count(),
+        "memory_mib": int(memory["MemTotal"].split()[0]) // 1024,
+        "available_mib": int(memory["MemAvailable"].split()[0]) // 1024,
+        "reboot_required": Path("/var/run/reboot-required").exists(),
+        "preload": preload.exists() and bool(preload.read_text().strip()),
+        "tun": Path("/dev/net/tun").exists(),
+        "loop": Path("/dev/loop-control").exists(),
+    }
+
+
+def docker(_asked: Facts) -> Facts:
+    """Return what the engine is like, and the disk that it has."""
+    info = docker_says("/info")
+    # Docker 29 on a new host keeps images and containers with containerd.
+    apart = any("io.containerd.snapshotter" in str(value) for value in info.get("DriverStatus") or ())
+    root = "/var/lib/containerd" if apart else info["DockerRootDir"]
+    mounts = (line.split()[1:4] for line in Path("/proc/mounts").read_text().splitlines())
+    _, filesystem, options = max((mount for mount in mounts if _below(root, mount[0])), key=lambda mount: len(mount[0]))
+    usage = shutil.disk_usage(root)
+    return {
+        "version": info["ServerVersion"],
+        "cgroup_driver": info["CgroupDriver"],
+        "runtimes": sorted(info.get("Runtimes") or {}),
+        "live_restore": info["LiveRestoreEnabled"],
+        "root": root,
+        "filesystem": filesystem,
+        "quotas": not apart and filesystem == "xfs" and bool({"prjquota", "pquota"} & set(options.split(","))),
+        "disk_gb": usage.total / 1e9,
+        "free_gb": usage.free / 1e9,
+    }
+
+
+def _below(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(folder.rstrip("/") + "/")
+
+
+def containers(_asked: Facts) -> list[Facts]:
+    """Return all containers, with what they publish and whether they hold the engine's socket."""
+    return [
+        {
+            "name": entry["Names"][0].lstrip("/"),
+            "image": entry["Image"],
+            "state": entry["State"],
+            "project": entry["Labels"].get("com.docker.compose.project"),
+            "socket": any(mount.get("Source") in _DOCKER_SOCKETS for mount in entry.get("Mounts", ())),
+            "published": [
+                {"address": port["IP"], "port": port["PublicPort"], "private": port["PrivatePort"]}
+                for port in entry.get("Ports", ())
+                if port.get("PublicPort") and port.get("Type") == "tcp"
+            ],
+        }
+        for entry in docker_says("/containers/json?all=1")
+    ]
+
+
+def configuration(_asked: Facts) -> Facts:
+    """Return what the engine's file and the NVIDIA runtime's are, and what matters of them."""
+    cdi = [file for folder in ("/etc/cdi", "/var/run/cdi") for file in Path(folder).glob("*")]
+    return {"daemon": _daemon(), "runtime": _runtime(), "cdi": sorted(map(str, cdi))}
+
+
+def _daemon() -> Facts:
+    if not _DAEMON.is_file():
+        return {"kind": "directory" if _DAEMON.is_dir() else "missing"}
+    try:
+        content = json.loads(_DAEMON.read_text() or "{}")
+    except ValueError as error:
+        return {"kind": "invalid", "error": str(error)}
+    return {"kind": "file", **{key: content[key] for key in _DAEMON_KEYS if key in content}}
+
+
+def _runtime() -> Facts:
+    if not _RUNTIME.is_file():
+        return {"kind": "directory" if _RUNTIME.is_dir() else "missing"}
+    said = re.search(r"^\s*no-cgroups\s*=\s*(\w+)", _RUNTIME.read_text(), re.MULTILINE)
+    return {"kind": "file", "no_cgroups": said is not None and said[1] == "true"}
+
+
+def listeners(_asked: Facts) -> list[Facts]:
+    """Return the TCP ports that somebody listens on, and which program that is."""
+    owners = dict(_sockets())
+    found = []
+    for table in filter(Path.exists, map(Path, ("/proc/net/tcp", "/proc/net/tcp6"))):
+        for line in table.read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTENING:
+                port = int(fields[1].rpartition(":")[2], 16)
+                found.append({"port": port, "program": owners.get(f"socket:[{fields[9]}]")})
+    return found
+
+
+def _sockets() -> Iterator[tuple[str, str]]:
+    """Yield each open socket with the name of a program that has it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (process / "comm").read_text().strip()
+            for link in (process / "fd").iterdir():
+                target = str(link.readlink()) if hasattr(link, "readlink") else ""
+                if target.startswith("socket:"):
+                    yield target, name
+        except OSError:  # it has just ended
+            continue
+
+
+def packages(asked: Facts) -> Facts:
+    """Return the packages that GPUs and containers hang on, and what changes them unasked."""
+    said = _said("dpkg-query", "-W", "-f", _PACKAGE_FORM, *asked["packages"])
+    if "linux-modules-nvidia-" in said:
+        said += _said("dpkg-query", "-W", "-f", _PACKAGE_FORM, *asked["kernel_packages"])
+    rows = [line.split("\t") for line in said.splitlines()]
+    programs = {"runc": ("runc", "--version"), "toolkit": ("nvidia-ctk", "--version")}
+    versions = {name: re.search(r"version:? v?(\d[^\s]*)", _said(*command)) for name, command in programs.items()}
+    return {
+        "installed": {row[0]: {"version": row[1], "held": row[2] == "hold"} for row in rows if row[3] == "installed"},
+        "versions": {name: found[1] for name, found in versions.items() if found},
+        "unattended": '"1"' in _said("apt-config", "dump", "APT::Periodic::Unattended-Upgrade"),
+    }
+
+
+def keys(asked: Facts) -> list[Facts]:
+    """Return the files of wallets and environments with their modes; never their contents."""
+    folders = {Path(asked["wallets"]), Path("/root/.bittensor/wallets"), *Path("/home").glob("*/.bittensor/wallets")}
+    wallets = [file for folder in folders for form in ("*/*", "*/hotkeys/*") for file in folder.glob(form)]
+    return [
+        {"path": str(file), "mode": stat.S_IMODE(file.stat().st_mode)}
+        for file in sorted([*wallets, *Path(asked["stack"]).glob("*.env")])
+        if file.is_file()
+    ]
+
+
+def gpus(asked: Facts) -> Facts | None:
+    """Return NVML's view of the cards, the kernel's and the bus's; null where none are to be looked for."""
+    if not asked["gpus"]:
+        return None
+    import pynvml  # they came with us
+
+    from celium_ops.gpu import nvml, views
+
+    said, error = None, None
+    try:
+        pynvml.nvmlInit()
+        said = nvml.read(pynvml)
+    except pynvml.NVMLError as wrong:
+        error = str(wrong)
+    return {"nvml": said, "nvml_error": error, "kernel": views.kernel_view(), "bus": views.bus_view()}
+
+
+def clock(_asked: Facts) -> Facts:
+    """Return the time, and whether something keeps it right; null where nobody can tell."""
+    said = _said("timedatectl", "show", "-p", "NTPSynchronized", "--value").strip()
+    states = dict(zip(_KEEPERS, _said("systemctl", "is-active", *_KEEPERS).split(), strict=False))
+    keeper = next((name for name in _KEEPERS if states.get(name) == "active"), None)
+    return {"synchronised": said == "yes" if said else None, "keeper": keeper, "now": time.time()}
+
+
+# The clock is read last, so that little lies between it and the answer.
+PARTS = (system, docker, containers, configuration, listeners, packages, keys, gpus, clock)
+
+
+def survey(asked: Facts) -> Facts:
+    """Return what this host shows."""
+    seen: Facts = {"errors": {}}
+    for part in PARTS:
+        try:
+            seen[part.__name__] = part(asked)
+        except Exception as error:  # what cannot be read shall not hide the rest
+            seen[part.__name__] = None
+            seen["errors"][part.__name__] = f"{type(error).__name__}: {error}"
+    return seen
+
+
+if __name__ == "__main__":
+    json.dump(survey(json.loads(sys.argv[1])), sys.stdout)

@@ -1,0 +1,256 @@
+"""What differs on each host from what its last apply was given and left behind, and what a deploy would do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from celium_ops.fleet.fingerprint import Inputs, changed, inputs
+from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.model import Fleet, Host
+from celium_ops.registry.rows import Endpoint, Registration, by_endpoint, row_name
+from celium_ops.remote.probe import Record, Sight, probe
+from celium_ops.workflows.leftovers import leftovers_of
+from celium_ops.workflows.selection import select
+
+State = Literal["converged", "differs", "new", "unreachable"]
+Registries = Mapping[str, Mapping[Endpoint, Registration]]
+"""What each miner that could be asked has registered."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One thing that differs.
+
+    ``kind`` is input, file, directory, package, unit, container, firewall, registration or leftover; ``diff`` are the
+    lines that differ in a file that holds no secret.
+    """
+
+    kind: str
+    name: str
+    why: str
+    diff: str | None = None
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """One host.
+
+    ``error`` says why it could not be read, or not wholly; ``effects`` what a deploy would do beside playing its roles;
+    ``rentals`` are the containers that tenants run there; ``registered`` is null where it does not apply or the miner
+    could not be asked; ``leftovers`` are the rows of a miner that no host of the inventory has.
+    """
+
+    name: str
+    role: str
+    state: State
+    drift: tuple[Drift, ...] = ()
+    effects: tuple[str, ...] = ()
+    rentals: tuple[str, ...] = ()
+    registered: bool | None = None
+    leftovers: tuple[Endpoint, ...] = ()
+    error: str | None = None
+
+    @property
+    def pending(self) -> tuple[Drift, ...]:
+        """Return what a deploy would see to; a leftover it only names."""
+        return tuple(one for one in self.drift if one.kind != "leftover")
+
+    @property
+    def changes(self) -> int:
+        """Return how many things a deploy would see to; a host that has had none yet counts as one."""
+        return len(self.pending) or int(self.state in ("new", "differs"))
+
+    def to_json(self, diff: bool) -> dict[str, Any]:
+        """Return the host as ``plan --json`` promises it; what changed inside files only with ``diff``."""
+        shown = asdict(self)
+        del shown["leftovers"]  # they stand among the drift
+        for one in shown["drift"]:
+            one["diff"] = one["diff"] if diff else None
+        return {**shown, "changes": self.changes}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of the selected hosts. ``given`` are their inputs, as they were when the hosts were read."""
+
+    hosts: tuple[HostPlan, ...]
+    given: Mapping[str, Inputs]
+
+    @property
+    def changes(self) -> int:
+        """Return the number of pending changes."""
+        return sum(host.changes for host in self.hosts)
+
+    def replaced(self, hosts: Iterable[HostPlan]) -> Plan:
+        """Return the plan with newer ones of some of its hosts."""
+        newer = {host.name: host for host in hosts}
+        return replace(self, hosts=tuple(newer.get(host.name, host) for host in self.hosts))
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether every host could be read."""
+        return not any(host.error for host in self.hosts)
+
+
+def plan(inventory: Path, limit: str | None) -> Plan:
+    """Return what differs on the selected hosts.
+
+    Raises:
+        UsageError: the inventory is wrong, or the limit matches no host.
+    """
+    fleet = load_fleet(inventory)
+    return plan_hosts(fleet, select(fleet, limit))
+
+
+def plan_hosts(fleet: Fleet, selected: list[Host]) -> Plan:
+    """Return what differs on hosts; the miners of executors are asked along."""
+    miners = [fleet.hosts[host.miner] for host in selected if host.miner in fleet.hosts]
+    wanted = {host.name: host for host in [*selected, *miners]}
+    sights = {name: _unseen(host) for name, host in wanted.items() if not host.connection.is_ours}
+    sights |= probe([host for host in wanted.values() if host.connection.is_ours])
+    registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
+    given = inputs(selected)
+    hosts = [judge(fleet, host, sights[host.name], registries, given[host.name]) for host in selected]
+    # A miner that is selected itself says itself that it cannot be asked.
+    silent = {miner.name for miner in miners if miner.name not in registries and miner not in selected}
+    return Plan(tuple(_with_miner(fleet, host, silent, sights) for host in hosts), given)
+
+
+def _with_miner(fleet: Fleet, host: HostPlan, silent: Collection[str], sights: Mapping[str, Sight]) -> HostPlan:
+    """Return the plan of a host with what cannot be known of it because its miner is silent."""
+    miner = fleet.hosts[host.name].miner or ""
+    if miner not in silent:
+        return host
+    error = f"the registry of {miner} cannot be read: {'; '.join(sights[miner].errors) or 'no reason given'}"
+    return replace(host, error="; ".join(part for part in (host.error, error) if part))
+
+
+def _unseen(host: Host) -> Sight:
+    """Return what we see of a host to which only Ansible knows the way: nothing, and not that of another machine."""
+    return Sight(False, errors=(f"only Ansible can reach it (ansible_connection: {host.connection.plugin})",))
+
+
+def judge(fleet: Fleet, host: Host, sight: Sight, registries: Registries, given: Inputs) -> HostPlan:
+    """Return the plan of one host; pure.
+
+    A host is converged when its record holds for these very inputs and everything in it is still as recorded.
+    """
+    errors = "; ".join(sight.errors) or None
+    if not sight.reachable:
+        return HostPlan(host.name, host.role, "unreachable", error=errors)
+    rows, error = registries.get(host.miner or ""), sight.record_error
+    drift: list[Drift] = []
+    state: State = "differs" if error else "new"
+    if sight.record:
+        drift = [*_inputs(host, sight.record, given), *(drifted(one) for one in sight.record.drift)]
+        drift += _registration(fleet, host, rows)
+        error = None if drift else errors  # without Docker, say, much cannot be read, and that is no news
+        state = "differs" if drift or error else "converged"
+    leftovers = leftovers_of(fleet, host.name, registries.get(host.name, ()))
+    return HostPlan(
+        name=host.name,
+        role=host.role,
+        state=state,
+        drift=(*drift, *(Drift("leftover", row_name(one), _LEFTOVER) for one in leftovers)),
+        effects=tuple(_effects(state, drift, sight.rentals or ())),
+        rentals=sight.rentals or (),
+        registered=None if rows is None else host.endpoint in rows,
+        leftovers=tuple(leftovers),
+        error=error,
+    )
+
+
+def _inputs(host: Host, record: Record, given: Inputs) -> Iterable[Drift]:
+    if record.seal is None:
+        why = "the last run was ended early, or was a playbook alone: what it was given is not known"
+        yield Drift("input", "(all)", why)
+        return
+    before = record.seal["digests"]
+    for name in changed(given, record.seal):
+        verb = "is gone" if name not in given else "has changed" if name in before else "is new"
+        file, line = host.origins.get(name, (None, None))
+        yield Drift("input", name, f"{verb} since the last apply{f' ({file}:{line})' if file and line else ''}")
+
+
+def _registration(fleet: Fleet, host: Host, rows: Mapping[Endpoint, Registration] | None) -> Iterable[Drift]:
+    if rows is not None:
+        for problem in registry_problems(fleet, host, rows.get(host.endpoint)):
+            yield Drift("registration", row_name(host.endpoint), problem)
+
+
+def registry_problems(fleet: Fleet, host: Host, row: Registration | None) -> list[str]:
+    """Return what is wrong with the row of an executor at its miner, one line each; pure."""
+    if row is None:
+        return [f"not registered at {host.miner}"]
+    # Dialect lium has one validator for all executors of a miner; dialect celium keeps the price at the executor.
+    if host.values.get("celium_dialect") == "lium":
+        only = fleet.hosts[host.miner or ""].values.get("miner_default_validator")
+        pairs = [(host.values.get("executor_price"), row.price), (only, row.validator)]
+    else:
+        pairs = [(host.values.get("executor_validator"), row.validator)]
+    return [
+        f"registered for {kept}, the inventory says {wanted}" for wanted, kept in pairs if wanted not in (None, kept)
+    ]
+
+
+_NEW = "is there, and was not"
+_LEFTOVER = "its registry has it and no host of the inventory does; deploy --prune would remove it"
+
+
+def drifted(found: Mapping[str, Any]) -> Drift:
+    """Return a difference that a host told of, in words; pure."""
+    before, after = found["before"], found["after"]
+    if after is None and before is not None and "diff" not in found:
+        why = "is gone"
+    elif before is None and after is not None:
+        why = _NEW
+    elif "fields" in found:
+        parts = [f"{key} is {_word(after[key])}, was {_word(before[key])}" for key in found["fields"]]
+        parts += [f"{', '.join(found['variables'])} changed"] if found.get("variables") else []
+        parts += ["its content changed"] if found.get("content") and not found.get("variables") else []
+        why = "; ".join(parts)
+    elif "diff" in found:
+        why = "its rules changed" if found["kind"] == "firewall" else "its content changed"
+    else:
+        why = f"is {_word(after)}, was {_word(before)}"
+    return Drift(found["kind"], found["name"], why, found.get("diff"))
+
+
+def _word(value: Any) -> str:
+    return (
+        "nothing"
+        if value is None
+        else ", ".join(map(str, value)) or "nothing"
+        if isinstance(value, list)
+        else str(value)
+    )
+
+
+def _docker_restarts(one: Drift) -> bool:
+    """Tell whether a difference makes Docker restart; pure."""
+    if one.kind == "input":
+        return one.name.startswith(("nvidia_docker_daemon_", "nvidia_docker_insecure_", "nvidia_docker_toolkit"))
+    return one.name == "/etc/docker/daemon.json" or (one.name == "docker.service" and "configuration" in one.why)
+
+
+def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...]) -> Iterable[str]:
+    rented = f"; it is rented ({', '.join(rentals)}), and waits for the end of that" if rentals else ""
+    kinds, inputs_ = {one.kind for one in drift}, {one.name for one in drift if one.kind == "input"}
+    if any(map(_docker_restarts, drift)):
+        yield f"Docker restarts{rented}"
+    containers = sorted((one.why == _NEW, one.name) for one in drift if one.kind == "container")
+    for too_many, verb in ((False, "made or started"), (True, "removed")):
+        if names := [name for is_new, name in containers if is_new is too_many]:
+            yield f"containers are {verb}: {', '.join(names)}"
+    files = any(one.kind == "file" and one.name.endswith((".env", "/compose.yml")) for one in drift)
+    if files or any(name.startswith(("executor_", "miner_", "validator_", "celium_", "(")) for name in inputs_):
+        yield "containers whose environment or configuration differs are made anew"
+    if "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
+        yield "the firewall is loaded anew"
+    if "registration" in kinds:
+        yield "its GPUs prove themselves, where that is asked for, and its miner registers it"
+    if rentals and state != "converged" and not any(map(_docker_restarts, drift)):
+        yield f"it is rented ({', '.join(rentals)}): containers of tenants are left alone"

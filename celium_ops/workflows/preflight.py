@@ -1,0 +1,210 @@
+"""Look at hosts before they are trusted, or when something is wrong: everything at once, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from celium_ops.base.checks import Check
+from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.model import Host
+from celium_ops.fleet.values import renting_range
+from celium_ops.gpu.messages import Nvml
+from celium_ops.preflight.checks import OVER, RENTAL, checks, service_ports
+from celium_ops.remote.probe import probe
+from celium_ops.remote.survey import Seen, host_way, published_way, reach, survey
+from celium_ops.verdict import judge
+from celium_ops.workflows.predictions import last_accepted, prediction, rules_of, seen_by_nvml
+from celium_ops.workflows.proofs import Report, last_reports
+from celium_ops.workflows.selection import select
+
+DEFAULT_RANGES = {"celium": "40000-65535", "lium": "20000-65534"}
+"""The ports for renters where the inventory names none, as upstream has them."""
+TRIED = 5
+"""Renting ports that are tried on each of the two ways."""
+ENOUGH = 3
+"""Open ports that validators want."""
+AT_ONCE = 16
+
+Pairs = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class HostPreflight:
+    """One host; ``prediction`` is what the validator would say, null for what is no executor or only rehearses."""
+
+    name: str
+    role: str
+    reachable: bool
+    rented: bool | None
+    checks: tuple[Check, ...]
+    prediction: dict[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing is wrong with it, and the validator would not refuse it."""
+        refused = self.prediction is not None and self.prediction["verdict"] == "reject"
+        return not refused and all(check.status not in ("fail", "error") for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the host as ``preflight --json`` promises it."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def preflight(inventory: Path, limit: str | None, on_phase: Callable[[str], None]) -> list[HostPreflight]:
+    """Return what is well and what is not with each host, in the inventory's order; ``on_phase`` hears what is done.
+
+    Raises:
+        UsageError: the inventory is wrong, or the limit matches no host.
+    """
+    hosts = select(load_fleet(inventory), limit)
+    on_phase(f"asking {len(hosts)} hosts")
+    seen = survey(hosts)
+    executors = [host for host in hosts if host.role == "executor"]
+    reports, before = last_reports(inventory, executors), last_accepted(inventory)
+    on_phase("trying their ports from here")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda host: _guarded(host, seen[host.name], reports, before), hosts))
+    return _between(found)
+
+
+def _guarded(host: Host, seen: Seen, reports: Mapping[str, Report], before: Mapping[str, judge.Host]) -> HostPreflight:
+    """Look at one host; whatever it says, the others are looked at too."""
+    try:
+        return _look(host, seen, reports, before)
+    except Exception as error:  # hosts may say anything
+        broken = Check("host.survey", "error", f"what it shows makes no sense: {type(error).__name__}: {error}")
+        return HostPreflight(host.name, host.role, True, None, (broken,))
+
+
+def _look(host: Host, seen: Seen, reports: Mapping[str, Report], before: Mapping[str, judge.Host]) -> HostPreflight:
+    if seen.facts is None:
+        unreachable = Check("host.reach", "fail", str(seen.error), remedy="celium-ops exec tells more; is it up?")
+        return HostPreflight(host.name, host.role, False, None, (unreachable,))
+    facts = {**seen.facts, "drift_s": seen.facts["clock"]["now"] - seen.at if seen.facts["clock"] else 0.0}
+    rented = _rented(host, facts)
+    facts |= {"services": _services(host, facts), "ways": _ways(host, facts, rented)}
+    found = [Check("host.reach", "pass", "it answers"), *checks(host, facts)]
+    verdict = _predicted(host, facts, rented, reports.get(host.name), before.get(host.name))
+    return HostPreflight(host.name, host.role, True, rented, tuple(found), verdict)
+
+
+def _rented(host: Host, facts: Mapping[str, Any]) -> bool | None:
+    """Tell whether somebody rents a host; null where nobody can tell."""
+    if host.role != "executor":
+        return False
+    if facts["containers"] is None:
+        return None
+    return any(one["state"] not in OVER and RENTAL.match(one["name"]) for one in facts["containers"])
+
+
+def _services(host: Host, facts: Mapping[str, Any]) -> dict[int, bool]:
+    """Try the ports of a stack that is there; before its first deploy there is nothing to reach."""
+    if not any(one["project"] == host.role and one["state"] == "running" for one in facts["containers"] or ()):
+        return {}
+    public = host.values.get("executor_ssh_public_port")
+    ports = [*service_ports(host)[:1], int(public)] if public else service_ports(host)
+    return {port: reach(_address(host), port) for port in ports}
+
+
+def _address(host: Host) -> str:
+    names = {"executor": "executor_address", "miner": "miner_external_ip"}
+    return str(host.values.get(names.get(host.role, ""), host.connection.address))
+
+
+def _ways(host: Host, facts: Mapping[str, Any], rented: bool | None) -> dict[str, dict[str, Any]]:
+    """Try some renting ports; on a host that is rented out, or may be, nothing is opened."""
+    if host.role != "executor" or rented is not False:
+        return {}
+    if probe([host])[host.name].rentals != ():  # a tenant may have come while others were asked
+        return {}
+    pairs, address = renting_ports(host), _address(host)
+    image = next((one["image"] for one in facts["containers"] if one["name"].startswith("executor-executor-")), None)
+    ways = {"host": host_way(host, address, pairs[0::2] if image else pairs)}
+    if image:
+        ways["published"] = published_way(host, address, pairs[1::2], image)
+    return {name: asdict(way) for name, way in ways.items()}
+
+
+def renting_ports(host: Host) -> Pairs:
+    """Return some of the ports for renters, as they are there and as the world sees them: the first, and a spread.
+
+    Validators try the first ones, and then others.
+    """
+    pairs = [(int(inside), int(outside)) for inside, outside in host.values.get("executor_renting_port_mappings") or ()]
+    if not pairs:
+        default = DEFAULT_RANGES[str(host.values["celium_dialect"])]
+        ports = renting_range(str(host.values.get("executor_renting_port_range") or default))
+        pairs = [(port, port) for port in ports]
+    many = 2 * TRIED
+    first, rest = pairs[:TRIED], pairs[TRIED:]
+    step = max(1, len(rest) // TRIED)
+    return [*first, *rest[step - 1 :: step]][:many]
+
+
+def _predicted(
+    host: Host, facts: Mapping[str, Any], rented: bool | None, report: Report | None, before: judge.Host | None
+) -> dict[str, Any] | None:
+    if host.role != "executor" or host.values["executor_gpu_proof"] == "simulated":
+        return None
+    gpus, system, docker = facts["gpus"], facts["system"], facts["docker"]
+    more: dict[str, Any] = {} if rented is None else {"rented": rented}
+    if system:
+        more |= {"ld_preload": system["preload"], "available_mib": system["available_mib"]}
+    if docker:
+        more |= {"free_gb": docker["free_gb"], "sysbox": "sysbox-runc" in docker["runtimes"]}
+    more |= _proven(report) | _open_ports(facts["ways"])
+    if gpus is None:  # nobody could look, which is not to say that there is none
+        return prediction(judge.Host(more), rules_of(host), before)
+    if gpus["kernel"] is not None:
+        more["kernel_gpu_count"] = len(gpus["kernel"])
+    if gpus["nvml"] is None:
+        more |= {"driver": None, "gpu_count": 0, "gpu_details": 0}
+        return prediction(judge.Host(more), rules_of(host), before)
+    try:
+        nvml = Nvml.model_validate(gpus["nvml"])
+    except ValidationError:  # a broken card says what cannot be
+        return prediction(judge.Host(more), rules_of(host), before)
+    return prediction(seen_by_nvml(nvml, more), rules_of(host), before)
+
+
+def _proven(report: Report | None) -> dict[str, str]:
+    """Return whether the cards can do their work, as far as the last proof told."""
+    if report is not None and report["verdict"] == "reject":
+        return {"proof": "fail"}
+    return {"proof": "pass"} if report is not None and report["assurance"] == "work_proven" else {}
+
+
+def _open_ports(ways: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many of the tried ports are open; nothing where too few could be tried to tell."""
+    tried = sum(len(way["listening"]) for way in ways.values())
+    if tried < ENOUGH or any(way["error"] for way in ways.values()):
+        return {}
+    return {"ports_open": sum(len(way["reached"]) for way in ways.values())}
+
+
+def _between(hosts: list[HostPreflight]) -> list[HostPreflight]:
+    """Look at what no two hosts may share."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for host in hosts:
+        for card in (host.prediction or {"facts": {"cards": ()}})["facts"]["cards"]:
+            if card["uuid"]:  # one that fell off the bus has none
+                owners[card["uuid"]].add(host.name)
+    shared = {name: names for names in owners.values() if len(names) > 1 for name in names}
+    return [
+        replace(host, checks=(*host.checks, _shared(shared[host.name]))) if host.name in shared else host
+        for host in hosts
+    ]
+
+
+def _shared(names: set[str]) -> Check:
+    message = f"{' and '.join(sorted(names))} show the same card"
+    return Check(
+        "fleet.cards", "fail", message, remedy="one of them is not the machine you think", code="EXECUTOR_DUPLICATE"
+    )
