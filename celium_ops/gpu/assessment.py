@@ -66,6 +66,17 @@ NEEDED = ("proof.exact", "proof.work", "proof.memory", "proof.coverage", "gpu.to
 """What each card must have passed for a host to be accepted; what is missing is not well."""
 
 
+BY_CLOCK = frozenset(
+    {
+        ("proof.work", "forged-timing"),
+        ("proof.work", "slow"),
+        ("proof.memory", "memory-not-held"),
+        ("proof.together", "not-together"),
+    }
+)
+"""Checks, and how they end, that go by our clock: a busy controller or line looks the same."""
+
+
 @dataclass(frozen=True)
 class Assessment:
     """What is made of one host.
@@ -92,6 +103,12 @@ class Assessment:
         """What stands in the way: what failed, or, where nothing did, what a real card did not show."""
         failed = [check for check in self.checks if check.status == "fail"]
         return failed or ([] if self.mode != "cuda" else list(self._missing()))
+
+    @property
+    def only_late(self) -> bool:
+        """Tell whether all that speaks against the host is what was judged by our clock: this machine may be busy."""
+        failed = [check for check in self.checks if check.status == "fail"]
+        return bool(failed) and all((check.id, check.code) in BY_CLOCK for check in failed)
 
     def _missing(self) -> Iterator[Check]:
         for uuid, checks in self.cards.items():

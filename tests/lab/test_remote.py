@@ -321,6 +321,10 @@ def test_a_changed_key_is_named_and_replaced_only_when_asked(lab, enrolled, tmp_
     assert ours(lab, "exec", HOST, "--", "true", inventory=enrolled).returncode == 0
 
 
+PORT_OF_RENTERS = 40022
+"""A port that the firewall of an executor lets in, where nothing listens; a deploy may have been here before."""
+
+
 def test_a_host_behind_a_jump_host_is_trusted_and_reached(lab, tmp_path):
     show = json_of(lab, "inventory", "show")["hosts"]
     jump, target = (next(host["address"] for host in show if host["name"] == name) for name in ("miner-1", HOST))
@@ -328,12 +332,12 @@ def test_a_host_behind_a_jump_host_is_trusted_and_reached(lab, tmp_path):
         f"Host jump\n  HostName {jump}\n  User operator\n  IdentityFile {lab.folder}/id_ed25519\n"
         f"  UserKnownHostsFile {lab.folder}/known_hosts\n"
     )
-    lab.on(HOST, "mkdir -p /run/sshd && /usr/sbin/sshd -p 2222 -o PidFile=/run/second-sshd.pid")
+    lab.on(HOST, f"mkdir -p /run/sshd && /usr/sbin/sshd -p {PORT_OF_RENTERS} -o PidFile=/run/second-sshd.pid")
     try:
         arguments = ("-F", str(tmp_path / "config"), "-o ProxyJump=jump", f"-o UserKnownHostsFile={tmp_path}/known")
-        inventory = copied(lab, tmp_path / "fleet", *arguments, executor_1={"ansible_port": 2222})
+        inventory = copied(lab, tmp_path / "fleet", *arguments, executor_1={"ansible_port": PORT_OF_RENTERS})
         assert ours(lab, "hosts", "trust", HOST, "--yes", inventory=inventory).returncode == 0
-        assert (tmp_path / "known").read_text().startswith(f"[{target}]:2222 ssh-ed25519 ")
+        assert (tmp_path / "known").read_text().startswith(f"[{target}]:{PORT_OF_RENTERS} ssh-ed25519 ")
         done = ours(lab, "exec", HOST, "--", "sh", "-c", "echo $0 $SUDO_USER", inventory=inventory)
         assert (done.returncode, done.stdout) == (0, "sh operator\n")
         (tmp_path / "config").write_text((tmp_path / "config").read_text().replace("/known_hosts", "/no_such_file"))

@@ -119,6 +119,23 @@ def test_what_is_not_well_has_its_own_reason(changes, verdict, code):
     assert (found.verdict, code in {reason.code for reason in found.reasons}) == (verdict, True), found.reasons
 
 
+LATE = replace(TOGETHER, chain_s=20.0)
+BY_CLOCK = [
+    ({}, False),
+    ({"together": LATE}, True),
+    ({"together": replace(TOGETHER, commit_s=0.9)}, True),
+    ({"card": {"alone": replace(ALONE, chain_s=0.9)}}, True),
+    ({"together": replace(TOGETHER, fault=Fault("wrong-product", "x"))}, False),
+    ({"together": LATE, "card": {"golden": replace(GOLDEN, fault=Fault("inexact", "x"))}}, False),
+    ({"together": LATE, "links": [Link(source="GPU-a", to="GPU-b", gb_s=50)]}, False),
+]
+
+
+@pytest.mark.parametrize(("changes", "late"), BY_CLOCK)
+def test_a_busy_controller_is_told_from_what_no_clock_excuses(changes, late):
+    assert assess(proof(**changes)).only_late is late
+
+
 SAID = [
     ({"cards": ["GPU-a"]}, "hidden"),
     ({"cards": []}, "no-cards"),
