@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from celium_ops.base.errors import Exit
 from celium_ops.cli.options import Settings
+
+if TYPE_CHECKING:
+    from celium_ops.workflows.plan import HostPlan
 
 
 def plan(
@@ -20,7 +23,9 @@ def plan(
 ) -> None:
     """Say what differs between the inventory and each host, and what a deploy would do; changes nothing.
 
-    One round trip per host. Exit 0: all converged; 3: changes are pending; 1: a host could not be read.
+    One round trip per host; who answers first is shown first.
+
+    Exit 0: all converged; 3: changes are pending; 1: a host could not be read.
 
     Examples:
       celium-ops plan -i inventory/fleet.yml
@@ -30,12 +35,16 @@ def plan(
     from celium_ops.cli import plan_views, views
     from celium_ops.workflows.plan import plan as make_plan
 
-    found = make_plan(settings.inventory, limit)
+    def show(host: HostPlan) -> None:
+        if not settings.json:
+            plan_views.show_host(host, diff, views.out())
+
+    found = make_plan(settings.inventory, limit, show)
     if settings.json:
         hosts = [host.to_json(diff) for host in found.hosts]
         views.print_json(settings, {"ok": found.readable, "changes": found.changes, "hosts": hosts})
     else:
-        plan_views.show(found, diff, views.out())
+        plan_views.show_counts(found, views.out())
     if not found.readable:
         raise typer.Exit(Exit.FAILED)
     if found.changes:

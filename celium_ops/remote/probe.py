@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from celium_ops.fleet.model import Host
 from celium_ops.remote.program import asking, program, shared
-from celium_ops.remote.ssh import ask
+from celium_ops.remote.ssh import Answer, ask
 
 DEADLINE = 30.0
 MARK = "\n--- celium-ops ---\n"
@@ -72,10 +72,14 @@ class Sight:
     errors: tuple[str, ...] = field(default=())
 
 
-def probe(hosts: Collection[Host], seals: Mapping[str, Seal] | None = None) -> dict[str, Sight]:
+def probe(
+    hosts: Collection[Host],
+    seals: Mapping[str, Seal] | None = None,
+    on_sight: Callable[[str, Sight], None] = lambda _name, _sight: None,
+) -> dict[str, Sight]:
     """Look at all hosts; one that does not answer is not reachable, with the reason.
 
-    ``seals`` are put on the records of hosts that are still as recorded.
+    ``seals`` are put on the records of hosts that are still as recorded; ``on_sight`` hears of each host as it answers.
     """
     look = program("look", {name: shared(name) for name in ("probe", "managed")})
     seals = seals or {}
@@ -84,8 +88,14 @@ def probe(hosts: Collection[Host], seals: Mapping[str, Seal] | None = None) -> d
         for host in hosts
     }
     commands = {host.name: ["python3", "-I", "-S", "-"] for host in hosts}
-    answers = ask({host.name: host.connection for host in hosts}, commands, programs, DEADLINE)
-    return {name: _sight(answer.output, answer.error) for name, answer in answers.items()}
+    sights: dict[str, Sight] = {}
+
+    def see(name: str, answer: Answer) -> None:
+        sights[name] = _sight(answer.output, answer.error)
+        on_sight(name, sights[name])
+
+    ask({host.name: host.connection for host in hosts}, commands, programs, DEADLINE, see)
+    return {host.name: sights[host.name] for host in hosts}
 
 
 def _sight(output: str | None, error: str | None) -> Sight:

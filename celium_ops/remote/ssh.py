@@ -6,7 +6,7 @@ import asyncio
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from celium_ops.fleet.model import Connection
@@ -81,10 +81,11 @@ def ask(
     commands: Mapping[str, list[str]],
     stdin: str | Mapping[str, str],
     deadline: float,
+    on_answer: Callable[[str, Answer], None] = lambda _name, _answer: None,
 ) -> dict[str, Answer]:
     """Run each host's command with ``stdin``, one for all or each its own, and return the answers by host.
 
-    A host gets ``deadline`` seconds.
+    A host gets ``deadline`` seconds; ``on_answer`` hears of each as it comes.
     """
 
     async def ask_all() -> dict[str, Answer]:
@@ -93,7 +94,9 @@ def ask(
         async def one(name: str) -> Answer:
             async with limit:
                 words = stdin if isinstance(stdin, str) else stdin[name]
-                return await _ask(ssh_command(connections[name], commands[name]), words.encode(), deadline)
+                answer = await _ask(ssh_command(connections[name], commands[name]), words.encode(), deadline)
+            on_answer(name, answer)
+            return answer
 
         answers = await asyncio.gather(*(one(name) for name in connections))
         return dict(zip(connections, answers, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -95,34 +95,58 @@ class Plan:
         return not any(host.error for host in self.hosts)
 
 
-def plan(inventory: Path, limit: str | None) -> Plan:
-    """Return what differs on the selected hosts.
+OnHost = Callable[[HostPlan], None]
+
+
+def plan(inventory: Path, limit: str | None, on_host: OnHost = lambda _host: None) -> Plan:
+    """Return what differs on the selected hosts; ``on_host`` hears of each as soon as it is known.
 
     Raises:
         UsageError: the inventory is wrong, or the limit matches no host.
     """
     fleet = load_fleet(inventory)
-    return plan_hosts(fleet, select(fleet, limit))
+    return plan_hosts(fleet, select(fleet, limit), on_host)
 
 
-def plan_hosts(fleet: Fleet, selected: list[Host]) -> Plan:
+def plan_hosts(fleet: Fleet, selected: list[Host], on_host: OnHost = lambda _host: None) -> Plan:
     """Return what differs on hosts; the miners of executors are asked along."""
-    miners = [fleet.hosts[host.miner] for host in selected if host.miner in fleet.hosts]
-    wanted = {host.name: host for host in [*selected, *miners]}
-    sights = {name: _unseen(host) for name, host in wanted.items() if not host.connection.is_ours}
-    sights |= probe([host for host in wanted.values() if host.connection.is_ours])
-    registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
+    asked = {host.name: _asked_for(fleet, host) for host in selected}
+    waiting: dict[str, list[Host]] = {name: [] for names in asked.values() for name in names}
+    for host in selected:
+        for name in asked[host.name]:
+            waiting[name].append(host)
     given = inputs(selected)
-    hosts = [judge(fleet, host, sights[host.name], registries, given[host.name]) for host in selected]
-    # A miner that is selected itself says itself that it cannot be asked.
-    silent = {miner.name for miner in miners if miner.name not in registries and miner not in selected}
-    return Plan(tuple(_with_miner(fleet, host, silent, sights) for host in hosts), given)
+    sights: dict[str, Sight] = {}
+    registries: dict[str, Mapping[Endpoint, Registration]] = {}
+    plans: dict[str, HostPlan] = {}
+
+    def see(name: str, sight: Sight) -> None:
+        sights[name] = sight
+        if sight.registry is not None:
+            registries[name] = by_endpoint(sight.registry)
+        for host in waiting[name]:
+            if all(one in sights for one in asked[host.name]):
+                found = judge(fleet, host, sights[host.name], registries, given[host.name])
+                # A miner that is selected itself says itself that it cannot be asked.
+                plans[host.name] = found if host.miner in asked else _with_miner(found, host.miner or "", sights)
+                on_host(plans[host.name])
+
+    wanted = [fleet.hosts[name] for name in waiting]
+    for host in wanted:
+        if not host.connection.is_ours:
+            see(host.name, _unseen(host))
+    probe([host for host in wanted if host.connection.is_ours], on_sight=see)
+    return Plan(tuple(plans[host.name] for host in selected), given)
 
 
-def _with_miner(fleet: Fleet, host: HostPlan, silent: Collection[str], sights: Mapping[str, Sight]) -> HostPlan:
+def _asked_for(fleet: Fleet, host: Host) -> list[str]:
+    """Return the names of the hosts that are asked for the plan of one: itself, and its miner."""
+    return [host.name, *([host.miner] if host.miner in fleet.hosts else [])]
+
+
+def _with_miner(host: HostPlan, miner: str, sights: Mapping[str, Sight]) -> HostPlan:
     """Return the plan of a host with what cannot be known of it because its miner is silent."""
-    miner = fleet.hosts[host.name].miner or ""
-    if miner not in silent:
+    if miner not in sights or sights[miner].registry is not None:
         return host
     error = f"the registry of {miner} cannot be read: {'; '.join(sights[miner].errors) or 'no reason given'}"
     return replace(host, error="; ".join(part for part in (host.error, error) if part))

@@ -220,7 +220,7 @@ def one_client(recording, tmp_path_factory):
         yield node, client, itertools.count(6_000_000, 1_000)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=neuron_rows(), subnet=subnets(), weight=st.integers(0, 2**64 - 1), threshold=rao)
 def test_every_field_arrives_exactly(one_client, rows, subnet, weight, threshold):
     import bittensor

@@ -56,7 +56,7 @@ def arrive(request, deployed):
 
 
 # One example is many values at once: starting a container is what costs.
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(values=st.lists(ANYTHING, min_size=50, max_size=300))
 @example(values=NASTY)
 def test_every_value_reaches_the_process_as_it_was_written(arrive, values):

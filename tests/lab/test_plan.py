@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from fleet import broken
 from tampering import DAEMON, E1, E2, FIRST, SECOND, STACK, WALLET, M, V, keys
@@ -106,3 +108,19 @@ def test_a_host_that_cannot_be_read_beats_pending_changes(deployed):
         states = {host["name"]: host["state"] for host in found["hosts"]}
         assert (found["rc"], states[E1], states[E2]) == (1, "differs", "unreachable")
     assert deployed.deploy()["ok"]
+
+
+def test_hosts_are_shown_as_they_answer(deployed):
+    container = deployed.lab.docker_name(E2)
+    subprocess.run(["docker", "pause", container], check=True, capture_output=True)
+    plan = deployed.lab.start("-i", str(deployed.lab.inventory), "plan")
+    try:
+        shown = [plan.stdout.readline() for _ in deployed.names[1:]]
+        assert plan.poll() is None, "it still waits for the one that does not answer"
+        rest, _ = plan.communicate(timeout=60)
+    finally:
+        plan.kill()
+        subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
+    assert {line.split()[0] for line in shown} == {"converged"}
+    assert rest.startswith(f"unreachable {E2}")
+    assert plan.returncode == 1

@@ -195,7 +195,7 @@ def row_sets(weights):
 
 fleets = row_sets(st.just(1)) | row_sets(st.sampled_from([1, 2, 4, 8])) | row_sets(st.integers(1, 1000))
 any_fleet = given(rows=fleets, validators=validator_sets, wanted=st.sampled_from(COVERAGES))
-calmly = settings(max_examples=150, deadline=None)
+calmly = settings(max_examples=150)
 
 
 @calmly

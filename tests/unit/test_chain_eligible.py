@@ -84,7 +84,7 @@ def test_without_any_stake_nobody_has_a_share():
     assert share(neuron(0, total_stake=0), 0) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 21 * 10**15), st.booleans(), st.booleans()), min_size=1, max_size=20))
 def test_shares_make_up_the_whole(rows):
     neurons = [neuron(uid, total_stake=s, validator_permit=p, active=a) for uid, (s, p, a) in enumerate(rows)]

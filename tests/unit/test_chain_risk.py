@@ -113,7 +113,7 @@ def victim(found, there):
     return chosen and chosen[2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(subnets())
 def test_the_order_is_that_of_one_eviction_after_the_other(found):
     there, order = list(found.neurons), []
@@ -123,7 +123,7 @@ def test_the_order_is_that_of_one_eviction_after_the_other(found):
     assert eviction_order(found) == tuple(order)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(subnets())
 def test_every_uid_has_a_rank_or_a_protection(found):
     found_standings = standings(found)

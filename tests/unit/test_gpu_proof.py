@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celium_ops.gpu import verifier
@@ -166,7 +166,6 @@ ANYTHING = st.recursive(
 KINDS = st.sampled_from(["hello", "look", "room", "run_chain", "failed", "alive", "ping", "audit", "x"])
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw of a busy machine
 @given(
     st.dictionaries(st.sampled_from(sorted(HELLO)), ANYTHING, max_size=2),
     st.lists(

@@ -159,7 +159,7 @@ def given_to(values, **more):
     return inputs([host, MINER])[host.name]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @cases(KEYS, KEYS)
 def test_exactly_what_changed_is_found(before, after):
     before, after = ({k: v for k, v in one.items() if k not in VALUES} for one in (before, after))
