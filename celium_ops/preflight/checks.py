@@ -199,7 +199,7 @@ def _file(id_: str, path: str, seen: Facts, needed: bool = False) -> Checks:
     said = {"directory": "is a folder", "invalid": f"is no JSON: {seen.get('error')}", "missing": "is not there"}
     well = seen["kind"] == "file" or (seen["kind"] == "missing" and not needed)
     message = f"{path} {said.get(seen['kind'], 'is well')}"
-    yield _is(id_, well, message, "rmdir it where it is a folder, then celium-ops deploy")
+    yield _is(id_, well, message, "celium-ops deploy; it puts a file in the place of an empty folder")
 
 
 def _reload(facts: Facts) -> Checks:

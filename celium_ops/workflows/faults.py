@@ -62,6 +62,11 @@ FAULTS = (
         "`systemctl cat docker` on the host shows its options: what stands there must not stand in daemon.json too",
     ),
     _fault(
+        r"it was left as it is",
+        "a configuration file is not what it should be",
+        "look at it on the host: repair it, or remove it if nobody needs it, and deploy again",
+    ),
+    _fault(
         r"there is a database already",
         "the password of a database is not known",
         "give it as executor_db_password, miner_db_password or validator_db_password, best in a vault",

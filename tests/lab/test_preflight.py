@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fleet import broken
+from fleet import assert_only, broken
+from tampering import keys
 
 ROOT = Path(__file__).parents[2]
 HOST = "executor-1"
@@ -111,6 +112,38 @@ def test_each_damage_is_diagnosed_with_its_remedy(fleet, usual):
         assert found["ports.host"]["code"] == "PORT_VERIFY_FAILED"
         assert "foreign" in found["security.database"]["message"]
     assert news(fleet, usual) == {}
+
+
+# What is done to the host, and what preflight says of it; a deploy is all that undoes it.
+CURABLE = [
+    ("chmod 644 /opt/celium/executor/.env /opt/celium/executor/db.env", "security.modes"),
+    (
+        """echo 'APT::Periodic::Unattended-Upgrade "1";' > /etc/apt/apt.conf.d/99test; apt-mark unhold docker.io""",
+        "host.upgrades",
+    ),
+    (keys("d['live-restore'] = False") + "; systemctl reload docker", "docker.live_restore"),
+    ("docker stop executor-executor-1", "ports.service"),
+]
+
+
+def test_a_deploy_cures_what_it_can_and_ends_no_container(fleet, usual):
+    others = "docker inspect -f '{{.State.StartedAt}}' executor-db-1"
+    before = fleet.on(HOST, others)
+    with broken(fleet, HOST, "; ".join(script for script, _ in CURABLE), "rm -f /etc/apt/apt.conf.d/99test"):
+        assert set(news(fleet, usual)) == {id_ for _, id_ in CURABLE}
+        assert fleet.deploy("--limit", HOST)["ok"]
+        assert news(fleet, usual) == {}
+    assert fleet.on(HOST, others) == before, "Docker read its file anew, and nothing ended with it"
+
+
+def test_a_folder_in_the_place_of_a_file_is_cured_unless_something_is_in_it(fleet, usual):
+    with broken(fleet, HOST, "rm /etc/docker/daemon.json; mkdir /etc/docker/daemon.json", "true"):
+        fleet.on(HOST, "touch /etc/docker/daemon.json/mine")
+        assert_only(fleet.deploy("--limit", HOST), HOST, "/etc/docker/daemon.json is a folder that holds something")
+        fleet.on(HOST, "rm /etc/docker/daemon.json/mine")
+        assert set(news(fleet, usual)) == {"docker.configuration"}
+        assert fleet.deploy("--limit", HOST)["ok"]
+        assert news(fleet, usual) == {}
 
 
 def test_docker_that_does_not_answer_and_a_port_that_somebody_has(fleet, usual):

@@ -26,6 +26,10 @@ SEEN = [
         "Docker refuses its configuration",
     ),
     (
+        "/etc/docker/daemon.json is not valid JSON (Expecting value); repair or remove it, it was left as it is",
+        "a configuration file is not what it should be",
+    ),
+    (
         "there is a database already (volume miner_db_data), and neither this controller nor the host has its password",
         "the password of a database is not known",
     ),
