@@ -13,7 +13,7 @@ from typing import Any
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.lab import docker, machine, rootfs, ssh
-from celium_ops.lab.layout import USER, Files, Host
+from celium_ops.lab.layout import UBUNTU, USER, Files, Host
 from celium_ops.lab.rootfs import Report
 
 BOOT_SECONDS = 120
@@ -26,8 +26,12 @@ _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "ca-certificates", "curl", "gpg"),
     *("iproute2", "iptables", "kmod", "procps", "python3", "python3-apt"),
 )
+_KEEPERS = {UBUNTU: ("chrony",)}
+"""What keeps the clock: Ubuntu's machines come with something, Debian's minimal ones do not."""
 _FILES = {
     "/etc/default/locale": "LANG=C.UTF-8\n",
+    # Debian's chrony does not start where it may not set the clock; here it may not, and does not try (see _FINISH).
+    "/etc/systemd/system/chrony.service.d/celium-lab.conf": "[Unit]\nConditionCapability=\n",
     f"/etc/sudoers.d/90-{USER}": f"{USER} ALL=(ALL) NOPASSWD:ALL\n",
     "/etc/ssh/sshd_config.d/10-celium-lab.conf": "\n".join(
         (
@@ -41,8 +45,10 @@ _FILES = {
     ),
 }
 # Debian and Ubuntu already have a group "operator". The timers would hold apt's lock at a time nobody chose;
-# sshd-keygen would add host keys that the controller has not seen.
+# sshd-keygen would add host keys that the controller has not seen. The clock is this machine's: with -x chrony never
+# sets it, for which hosts lack the capability, too. An installation keeps the file that it finds.
 _FINISH = f"""
+echo 'DAEMON_OPTS="-F 1 -x"' > /etc/default/chrony
 useradd --create-home --shell /bin/bash --gid operator {USER}
 usermod --password '*' {USER}
 install -d -m 700 -o {USER} -g operator /home/{USER}/.ssh
@@ -70,14 +76,17 @@ class Identity:
 
 def has_image(suite: str) -> bool:
     """Tell whether the image of a suite is already here."""
-    return (
-        docker.image_id(rootfs.image_tag(f"host-{suite}", suite, _PACKAGES, files=_FILES, finish=_FINISH)) is not None
-    )
+    tag = rootfs.image_tag(f"host-{suite}", suite, _packages(suite), files=_FILES, finish=_FINISH)
+    return docker.image_id(tag) is not None
 
 
 def ensure_image(suite: str, report: Report) -> str:
     """Return the image that hosts of a suite start from, made when it is missing."""
-    return rootfs.ensure_rootfs_image(f"host-{suite}", suite, _PACKAGES, report, files=_FILES, finish=_FINISH)
+    return rootfs.ensure_rootfs_image(f"host-{suite}", suite, _packages(suite), report, files=_FILES, finish=_FINISH)
+
+
+def _packages(suite: str) -> tuple[str, ...]:
+    return (*_PACKAGES, *_KEEPERS.get(suite, ()))
 
 
 _DEVICES = ("/dev/net/tun", "/dev/loop-control")

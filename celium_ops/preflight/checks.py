@@ -97,7 +97,8 @@ def _system(host: Host, facts: Facts) -> Checks:
             message = (
                 f"the kernel has {device}" if system[device] else f"the kernel has no {device}, which rentals need"
             )
-            yield _is(f"host.{device}", system[device], message, f"modprobe {device}, and in /etc/modules-load.d")
+            remedy = "celium-ops deploy loads it; linux-modules-extra may bring it"
+            yield _is(f"host.{device}", system[device], message, remedy)
         yield _is(
             "host.preload",
             not system["preload"],
@@ -110,7 +111,8 @@ def _system(host: Host, facts: Facts) -> Checks:
 def _clock(_host: Host, facts: Facts) -> Checks:
     drift = abs(facts["drift_s"])
     status: Status = "fail" if drift >= DRIFT_FAIL_S else "warn" if drift >= DRIFT_WARN_S else "pass"
-    remedy = None if status == "pass" else "apt install chrony; upstream refuses signatures that are 10 s off"
+    cure = "celium-ops deploy brings chrony; upstream refuses signatures that are 10 s off"
+    remedy = None if status == "pass" else cure
     message = f"its clock is {drift:.1f} s off ours"
     yield Check("host.clock", status, message, f"{drift:.1f}", f"less than {DRIFT_FAIL_S:g}", remedy, unit="s")
     synchronised, keeper = facts["clock"]["synchronised"], facts["clock"]["keeper"]
@@ -118,7 +120,7 @@ def _clock(_host: Host, facts: Facts) -> Checks:
         yield Check("host.time", "unknown", "nobody on it says whether its clock is kept right")
     elif synchronised or keeper is None:
         message = "its clock is kept right" if synchronised else "nothing keeps its clock right"
-        yield _is("host.time", synchronised, message, "apt install chrony", "warn")
+        yield _is("host.time", synchronised, message, "celium-ops deploy brings chrony", "warn")
     else:
         remedy = "is UDP port 123 open to the outside? chronyc sources, or timedatectl timesync-status"
         yield Check("host.time", "warn", f"{keeper} has no time from anybody", remedy=remedy)
@@ -177,7 +179,7 @@ def _configuration(host: Host, facts: Facts) -> Checks:
     yield from _file("gpu.runtime", "/etc/nvidia-container-runtime/config.toml", runtime, needed=True)
     if runtime["kind"] == "file":
         message = "no-cgroups is true, so containers get no card" if runtime["no_cgroups"] else "no-cgroups is false"
-        yield _is("gpu.runtime.cgroups", not runtime["no_cgroups"], message, "set no-cgroups = false in config.toml")
+        yield _is("gpu.runtime.cgroups", not runtime["no_cgroups"], message, "celium-ops deploy sets it to false")
     yield from _reload(facts)
 
 

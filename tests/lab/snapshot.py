@@ -8,6 +8,8 @@ from typing import Any
 NOT_OURS = (
     "/etc/apt/",  # sources and keyrings are for the installation; later nothing is enforced of them
     "/etc/alternatives/",
+    "/etc/apparmor.d/local/",
+    "/etc/chrony/",  # made by its package; ours is that it runs
     "/etc/cni/",  # Docker's own
     "/etc/systemd/system/",  # links of enabled units, which are compared as units
     "/etc/ld.so.cache",
@@ -27,10 +29,12 @@ NOT_OURS = (
     "/var/cache/",
     "/var/lib/apt/",
     "/var/lib/celium-ops/",  # the record itself
+    "/var/lib/chrony/",
     "/var/lib/containerd/",
     "/var/lib/docker/",
     "/var/lib/dpkg/",
     "/var/lib/systemd/",
+    "/var/lib/ucf/",
     "/var/log/",
     "/var/tmp/",
 )

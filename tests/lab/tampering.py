@@ -37,6 +37,7 @@ def _package(name, version):
 STACK = "/opt/celium/{0}"
 E1, E2, M, V = "executor-1", "executor-2", "miner-1", "validator-1"
 DAEMON = "/etc/docker/daemon.json"
+CLOCK = "chrony.service"
 MODULES = "/etc/modules-load.d/celium.conf"
 FIRST = [
     Tamper(E1, "chmod 755 /opt/celium/executor", "directory", "/opt/celium/executor", "mode is 0755, was 0700"),
@@ -68,6 +69,8 @@ FIRST = [
     Tamper(M, keys("d['insecure-registries'] = []"), "file", DAEMON, "insecure-registries is nothing"),
     Tamper(V, f"rm {DAEMON}", "file", DAEMON, "is gone"),
     Tamper(M, "systemctl disable -q docker.service", "unit", "docker.service", "enabled is disabled"),
+    Tamper(E1, f"systemctl disable -q {CLOCK}", "unit", CLOCK, "enabled is disabled"),
+    Tamper(E2, f"systemctl stop {CLOCK}", "unit", CLOCK, "active is inactive"),
     Tamper(E1, "apt-mark unhold runc >/dev/null", "package", "runc", "held is False"),
     Tamper(E2, _package("nvidia-made-up", "1"), "package", "nvidia-made-up", "is there, and was not"),
     Tamper(E1, f"rm {MODULES}", "file", MODULES, "is gone"),
@@ -97,6 +100,7 @@ SECOND = [
         "configuration is",
     ),
     Tamper(V, "systemctl stop docker.socket docker.service", "unit", "docker.service", "active is inactive"),
+    Tamper(V, f"systemctl disable -q --now {CLOCK}", "unit", CLOCK, "active is inactive"),
     Tamper(M, f"rm {WALLET.format('miner')}/hotkeys/*", "file", "/hotkeys/", "is gone"),
     Tamper(M, "rm -r /opt/celium/miner", "directory", "/opt/celium/miner", "is gone"),
     Tamper(E1, f"touch {DAEMON}", "unit", "docker.service", "configuration is newer than what runs"),

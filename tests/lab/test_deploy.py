@@ -112,6 +112,26 @@ def test_a_second_deploy_changes_and_restarts_nothing(fleet):
     assert (fleet.started(), engines()) == (before, engines_before)
 
 
+def test_every_clock_is_kept_and_this_machines_never_set(fleet):
+    for host in fleet.names:
+        states = fleet.on(host, "systemctl is-active chrony.service; systemctl is-enabled chrony.service")
+        assert states.split() == ["active", "enabled"]
+        programs = fleet.on(host, "pgrep -a chronyd").splitlines()
+        assert all(" -x" in program for program in programs), programs
+
+
+def test_who_keeps_the_clock_is_installed_without_a_reload_of_systemd(fleet):
+    keep, back = "cp -p /etc/default/chrony /root/", "mv /root/chrony /etc/default/"  # with it this clock is safe
+    fleet.on("executor-2", f"{keep}; apt-get -qq -y purge chrony >/dev/null 2>&1; {back}")
+    since = fleet.on("executor-2", "sleep 1; date +%s").strip()
+    answer = fleet.deploy("--limit", "executor-2")
+    assert (answer["rc"], answer["by_name"]["executor-2"]["changed"]) == (0, 2), answer
+    assert fleet.on("executor-2", "systemctl is-active chrony.service").strip() == "active"
+    said = fleet.on("executor-2", f"journalctl -q -o cat --since=@{since} _PID=1")
+    assert "chrony" in said, "the journal was read"
+    assert not [line for line in said.splitlines() if line.startswith(("Reloading.", "Reload requested"))]
+
+
 def test_the_database_is_reached_by_nobody_outside_and_files_are_roots(fleet):
     modes = fleet.on(
         "executor-1", "stat -c '%a %U %n' /opt/celium/executor /opt/celium/executor/.env /opt/celium/executor/db.env"

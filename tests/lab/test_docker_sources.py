@@ -182,6 +182,36 @@ def test_a_second_run_changes_nothing(host, tmp_path):
     assert play(host, tmp_path, nvidia_docker_source="distribution", nvidia_docker_version="1.2.3")["changed"] == 0
 
 
+def test_of_the_runtimes_file_only_what_takes_cards_is_changed(host, tmp_path):
+    path = "/etc/nvidia-container-runtime/config.toml"
+    before = host.on(HOST, f"sed -i 's/^no-cgroups = false/no-cgroups = true # mine/' {path}; cat {path}")
+    assert "no-cgroups = true # mine" in before
+    assert play(host, tmp_path, "--check")["changed"] == 1
+    assert host.on(HOST, f"cat {path}") == before
+    assert play(host, tmp_path)["changed"] == 1
+    assert host.on(HOST, f"cat {path}") == before.replace("= true # mine", "= false # mine")
+    assert host.on(HOST, f"cat {path}.*~") == before, "the backup"
+    assert play(host, tmp_path)["changed"] == 0
+
+
+def test_where_a_driver_is_cards_stay_initialised(host, tmp_path):
+    unit = "nvidia-persistenced.service"
+    host.on(
+        HOST,
+        rf"""
+        printf '#!/bin/sh\n' > /usr/local/bin/nvidia-smi; chmod 755 /usr/local/bin/nvidia-smi
+        printf '[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n' \
+            > /etc/systemd/system/{unit}
+        """,
+    )
+    assert play(host, tmp_path, "--check")["changed"] == 1
+    assert "inactive" in host.on(HOST, f"systemctl is-active {unit} || :")
+    assert play(host, tmp_path)["changed"] == 1
+    assert host.on(HOST, f"systemctl is-active {unit}; systemctl is-enabled {unit}").split() == ["active", "enabled"]
+    assert play(host, tmp_path)["changed"] == 0
+    host.on(HOST, f"systemctl disable -q --now {unit}; rm /usr/local/bin/nvidia-smi /etc/systemd/system/{unit}")
+
+
 def test_a_runtime_that_someone_set_up_otherwise_stays(host, tmp_path):
     path = "/etc/docker/daemon.json"
     host.on(

@@ -29,7 +29,7 @@ _DAEMON = Path("/etc/docker/daemon.json")
 _RUNTIME = Path("/etc/nvidia-container-runtime/config.toml")
 _DAEMON_KEYS = ("features", "hosts", "log-driver", "log-opts")
 _LISTENING = "0A"
-_KEEPERS = ("chrony", "chronyd", "systemd-timesyncd", "ntpsec", "ntp")
+_KEEPERS = ("chrony", "chronyd", "systemd-timesyncd", "ntpsec", "ntp", "ntpd", "openntpd")
 _PACKAGE_FORM = "${binary:Package}\t${Version}\t${db:Status-Want}\t${db:Status-Status}\n"
 
 
@@ -125,7 +125,7 @@ def _daemon() -> Facts:
 def _runtime() -> Facts:
     if not _RUNTIME.is_file():
         return {"kind": "directory" if _RUNTIME.is_dir() else "missing"}
-    said = re.search(r"^\s*no-cgroups\s*=\s*(\w+)", _RUNTIME.read_text(), re.MULTILINE)
+    said = re.search(r"^[^#\n]*no-cgroups\"?\s*=\s*(\w+)", _RUNTIME.read_text(), re.MULTILINE)
     return {"kind": "file", "no_cgroups": said is not None and said[1] == "true"}
 
 
