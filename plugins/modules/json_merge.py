@@ -15,7 +15,9 @@ description:
 author: The celium-ops authors
 options:
   path:
-    description: The file; it is made when missing, and so is its folder.
+    description:
+      - The file; it is made when missing, and so is its folder.
+      - An empty folder in its place gives way; Docker makes one where it is to mount a file that is not there.
     type: path
     required: true
   values:
@@ -75,6 +77,10 @@ def read(module, path):
             text = stream.read()
     except FileNotFoundError:
         return "", {}
+    except IsADirectoryError:
+        if os.listdir(path):  # noqa: PTH208 - modules stay with the plain library
+            module.fail_json(msg=f"{path} is a folder that holds something; it was left as it is")
+        return "", {}
     try:
         content = json.loads(text) if text.strip() else {}
     except ValueError as error:
@@ -94,7 +100,9 @@ def write(module, path, text):
         code, out, err = module.run_command(command)
         if code:
             module.fail_json(msg=f"{path} would not be valid: {(err or out).strip()}; it was left as it is")
-    if not os.path.exists(path):  # noqa: PTH110 - modules stay with the plain library
+    if os.path.isdir(path):  # noqa: PTH112 - modules stay with the plain library
+        os.rmdir(path)  # noqa: PTH106 - as above
+    if not os.path.exists(path):  # noqa: PTH110 - as above
         os.chmod(temporary, 0o644)  # noqa: PTH101 - daemon.json and its like are public
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)  # noqa: PTH103, PTH120 - as above
     module.atomic_move(temporary, path)
