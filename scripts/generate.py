@@ -1,7 +1,7 @@
 """Write what follows from the roles' contracts, so that no fact stands in two places.
 
 For each role: defaults/main.yml, meta/argument_specs.yml and README.md. For editors: inventory/fleet.schema.json. For
-programs that read reports: docs/gpu-prove.schema.json.
+programs that read reports: docs/gpu-prove.schema.json and docs/preflight.schema.json.
 ``make generate`` runs it; ``python scripts/generate.py --check`` fails when a file is not what it would write.
 """
 
@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import Contract, Variable, load_contracts
 from celium_ops.fleet.resolve import PREFIXES
-from celium_ops.gpu.report import Document
+from celium_ops.gpu import report as gpu_report
+from celium_ops.preflight import report as preflight_report
 
 HEADER = "# Generated from meta/contract.yml by `make generate`: change it there.\n---\n"
 ANSIBLE_TYPES = {
@@ -66,7 +67,8 @@ def generated(contracts: dict[str, Contract]) -> dict[Path, str]:
     """Return every file that follows from the contracts, by path in the collection."""
     files = {
         Path("inventory/fleet.schema.json"): json.dumps(schema(contracts), indent=2) + "\n",
-        Path("docs/gpu-prove.schema.json"): json.dumps(TypeAdapter(Document).json_schema(), indent=2) + "\n",
+        Path("docs/gpu-prove.schema.json"): document(gpu_report.Document),
+        Path("docs/preflight.schema.json"): document(preflight_report.Document),
     }
     for role, contract in contracts.items():
         options = {name: argument_spec(variable) for name, variable in contract.variables.items()}
@@ -78,6 +80,11 @@ def generated(contracts: dict[str, Contract]) -> dict[Path, str]:
         files[folder / "meta/argument_specs.yml"] = to_yaml(specs)
         files[folder / "README.md"] = readme(contract)
     return files
+
+
+def document(kind: type) -> str:
+    """Return the JSON schema of a document that a command prints."""
+    return json.dumps(TypeAdapter(kind).json_schema(), indent=2) + "\n"
 
 
 def argument_spec(variable: Variable) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What is looked at on a host before it is trusted, and what is wrong with it. Pure.
 
 A host's facts are what ``remote/on_host/survey.py`` prints, and beside that ``drift_s`` (seconds that its clock is
-ahead of ours), ``services`` (which ports of its own could be reached from here) and ``ways`` (which of the tried
-renting ports were reached, as programs of the host have them and as containers do). What could not be read is unknown.
+ahead of ours), ``tried_from`` (the host from which its ports were tried, null for here), ``services`` (which ports of
+its own were reached), ``ways`` (which of the tried renting ports were reached, as programs of the host have them and as
+containers do) and ``rates`` (Mbit/s between here and it). What could not be read is unknown.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ SAFE_TOOLKIT = (1, 17, 8)
 SAFE_RUNC = {(1, 2): (1, 2, 8), (1, 3): (1, 3, 3)}
 """Escapes of 2025: CVE-2025-31133, -52565 and -52881, runc's advisories of 2025-11. Newer branches never had them."""
 DATABASES = {5432: "Postgres", 6379: "Redis"}
+DOWN_MBIT_S = {"2025-12": (50, None), "2026-09": (100, "VERIFYX_FAILED_NETWORK_SPEED_TOO_SLOW")}
+"""What validators want an executor to get from the internet, and their reason code, by the edition of their rules.
+
+From upstream's VerifyX check: in 2025-12 it is noted and refuses nobody, in 2026-09 a moving average has to reach it.
+There is no least rate for what an executor gives, and in 2025-08 none at all.
+"""
 RENTAL = re.compile(r"(container|pod)_")
 OVER = ("exited", "dead")
 """States of a container that nobody uses; one that is created, paused or restarting may be a tenant's."""
@@ -60,7 +67,7 @@ def checks(host: Host, facts: Facts) -> list[Check]:
 def _unread(part: str, facts: Facts) -> Check:
     error = facts["errors"][part]
     if part != "docker":
-        return Check(f"host.{part}", "unknown", f"could not be read: {error}")
+        return Check("docker.images" if part == "images" else f"host.{part}", "unknown", f"could not be read: {error}")
     installed = (facts.get("packages") or {"installed": {}})["installed"].keys() & {"docker-ce", "docker.io"}
     if installed:
         return Check("docker.engine", "fail", f"Docker does not answer: {error}", remedy="systemctl status docker")
@@ -167,6 +174,32 @@ def _docker(host: Host, facts: Facts) -> Checks:
 def _vram_gb(facts: Facts) -> float:
     nvml = (facts.get("gpus") or {}).get("nvml")
     return sum(card["memory_mib"] or 0 for card in nvml["cards"]) * 2**20 / 1e9 if nvml else 0.0
+
+
+def _images(host: Host, facts: Facts) -> Checks:
+    """Tell whether the stack's images are on the host: a deploy pulls the others, when a registry may not answer."""
+    names = [name for name in host.values if name.startswith(f"{host.role}_") and name.endswith("_image")]
+    wanted = [str(host.values[name]) for name in sorted(names) if host.values[name]]
+    there = {reference(name) for name in facts["images"]}
+    missing = [image for image in wanted if reference(image) not in there]
+    measured, required = str(len(wanted) - len(missing)), str(len(wanted))
+    if missing:
+        message = f"a deploy will pull {', '.join(missing)}"
+        remedy = "docker pull on the host, where a deploy must not wait for the registry"
+        yield Check("docker.images", "warn", message, measured, required, remedy, unit="images")
+    elif wanted:
+        yield Check("docker.images", "pass", "the images of its stack are there", measured, required, unit="images")
+
+
+def reference(image: str) -> str:
+    """Return the name by which Docker knows an image: shortest repository, and digest or else tag; pure."""
+    name, _, digest = image.partition("@")
+    folder, slash, last = name.rpartition("/")
+    base, _, tag = last.partition(":")
+    repository = f"{folder}{slash}{base}"
+    for prefix in ("index.docker.io/", "docker.io/", "library/"):
+        repository = repository.removeprefix(prefix)
+    return f"{repository}@{digest}" if digest else f"{repository}:{tag or 'latest'}"
 
 
 def _configuration(host: Host, facts: Facts) -> Checks:
@@ -336,11 +369,18 @@ def service_ports(host: Host) -> list[int]:
     return [int(host.values[f"{host.role}_{name}_port"]) for name in names]
 
 
+def _place(facts: Facts) -> str:
+    return f"from {facts['tried_from'] or 'here'}"
+
+
 def _services(_host: Host, facts: Facts) -> Checks:
-    for port, reached in facts["services"].items():
-        message = f"port {port} can be reached from here" if reached else f"port {port} cannot be reached from here"
+    seen, place = facts["services"], _place(facts)
+    if seen["error"]:
+        yield Check("ports.service", "unknown", f"no port could be tried: {seen['error']}")
+    for port in seen["listening"]:
+        can = "can" if port in seen["reached"] else "cannot"
         remedy = "open it in every firewall on the way, the provider's too; is the container up? celium-ops status"
-        yield _is("ports.service", reached, message, remedy)
+        yield _is("ports.service", port in seen["reached"], f"port {port} {can} be reached {place}", remedy)
 
 
 def _ways(_host: Host, facts: Facts) -> Checks:
@@ -356,10 +396,33 @@ def _ways(_host: Host, facts: Facts) -> Checks:
         if seen["error"] or not tried:
             yield Check(f"ports.{way}", "unknown", f"no port could be tried: {seen['error'] or 'all are taken'}")
             continue
-        message = f"{len(tried) - len(missed)} of {len(tried)} ports that were tried reach {what} from here"
+        message = f"{len(tried) - len(missed)} of {len(tried)} ports that were tried reach {what} {_place(facts)}"
         if missed:
             message += f"; not {', '.join(map(str, missed[:5]))}"
         yield _is(f"ports.{way}", not missed, message, remedy, code="PORT_VERIFY_FAILED")
+
+
+def _rates(host: Host, facts: Facts) -> Checks:
+    """How fast the way to here is; what validators measure is another way, to the internet."""
+    rates = facts["rates"]
+    if rates["skipped"]:
+        yield Check("network.down", "skipped", rates["skipped"])
+        return
+    rules = host.values["celium_ruleset"] if host.role == "executor" else None
+    limit, code = DOWN_MBIT_S.get(str(rules), (None, None))
+    yield _rate("network.down", "from here to it", rates["down"], rates["error"], limit, code)
+    yield _rate("network.up", "from it to here", rates["up"], rates["error"], None, None)
+
+
+def _rate(id_: str, way: str, rate: float | None, error: str | None, limit: int | None, code: str | None) -> Check:
+    if rate is None:
+        return Check(id_, "unknown", f"could not be measured: {error or 'too little came through to tell'}")
+    message = f"{rate:.0f} Mbit/s {way} over SSH, which is the ceiling; its way to the internet is another"
+    if limit is None:
+        return Check(id_, "unknown", f"{message}; no rule wants more", f"{rate:.0f}", unit="Mbit/s")
+    status: Status = "pass" if rate >= limit else "warn"
+    remedy = None if status == "pass" else "measure it against the internet too; the slower end may be this one"
+    return Check(id_, status, message, f"{rate:.0f}", f"{limit}", remedy, None if remedy is None else code, "Mbit/s")
 
 
 def _keys(_host: Host, facts: Facts) -> Checks:
@@ -406,6 +469,7 @@ _PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (
     ("system", _system),
     ("clock", _clock),
     ("docker", _docker),
+    ("images", _images),
     ("configuration", _configuration),
     ("packages", _packages),
     ("gpus", _gpus),
@@ -413,6 +477,7 @@ _PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (
     ("listeners", _listeners),
     ("services", _services),
     ("ways", _ways),
+    ("rates", _rates),
     ("keys", _keys),
 )
 

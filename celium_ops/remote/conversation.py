@@ -40,7 +40,7 @@ class Conversation:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe)
         self.threads = [threading.Thread(target=listen, daemon=True) for listen in (self._listen, self._complaints)]
-        for thread in self.threads:
+        for thread in reversed(self.threads):  # who listens waits for the complaints when a program ends at once
             thread.start()
         return self
 

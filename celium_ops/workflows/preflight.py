@@ -17,9 +17,13 @@ from celium_ops.fleet.model import Host
 from celium_ops.fleet.values import renting_range
 from celium_ops.gpu.messages import Nvml
 from celium_ops.preflight.checks import OVER, RENTAL, checks, service_ports
+from celium_ops.registry.rows import row_name
+from celium_ops.remote.bandwidth import Rates, measure
+from celium_ops.remote.ports import Reach, host_way, published_way, service_way, trying_from
 from celium_ops.remote.probe import probe
-from celium_ops.remote.survey import Seen, host_way, published_way, reach, survey
+from celium_ops.remote.survey import Seen, survey
 from celium_ops.verdict import judge
+from celium_ops.workflows.cards import Shown, changes, last_shown
 from celium_ops.workflows.predictions import last_accepted, prediction, rules_of, seen_by_nvml
 from celium_ops.workflows.proofs import Report, last_reports
 from celium_ops.workflows.selection import select
@@ -57,42 +61,123 @@ class HostPreflight:
         return {**asdict(self), "ok": self.ok}
 
 
-def preflight(inventory: Path, limit: str | None, on_phase: Callable[[str], None]) -> list[HostPreflight]:
+@dataclass(frozen=True)
+class Preflight:
+    """All hosts; ``tried_from`` is the host from which ports were tried, null for here."""
+
+    tried_from: str | None
+    hosts: list[HostPreflight]
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether all hosts are fit."""
+        return all(host.ok for host in self.hosts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of ``preflight --json``, but for its schema's name."""
+        return {"ok": self.ok, "tried_from": self.tried_from, "hosts": [host.to_json() for host in self.hosts]}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known beside what hosts show: their last proofs, and how and from where ports are tried."""
+
+    reports: Mapping[str, Report]
+    before: Mapping[str, judge.Host]
+    reach: Reach
+    tried_from: str | None
+    rates: Mapping[str, dict[str, Any]]
+
+
+def preflight(
+    inventory: Path,
+    limit: str | None,
+    on_phase: Callable[[str], None],
+    tried_from: str | None = None,
+    bandwidth: bool = False,
+) -> Preflight:
     """Return what is well and what is not with each host, in the inventory's order; ``on_phase`` hears what is done.
 
+    Args:
+        inventory: the fleet.
+        limit: hosts to look at; null for all.
+        on_phase: hears what is done now.
+        tried_from: the host of the inventory from which ports are tried; null for here.
+        bandwidth: measure the way to each host too, which takes seconds for each.
+
     Raises:
-        UsageError: the inventory is wrong, or the limit matches no host.
+        UsageError: the inventory is wrong, the limit matches no host, or there is none to try from.
     """
-    hosts = select(load_fleet(inventory), limit)
+    fleet = load_fleet(inventory)
+    hosts = select(fleet, limit)
+    origin = None if tried_from is None else fleet.host(tried_from)
     on_phase(f"asking {len(hosts)} hosts")
     seen = survey(hosts)
     executors = [host for host in hosts if host.role == "executor"]
     reports, before = last_reports(inventory, executors), last_accepted(inventory)
-    on_phase("trying their ports from here")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda host: _guarded(host, seen[host.name], reports, before), hosts))
-    return _between(found)
+    rates = _measured(hosts, seen, on_phase) if bandwidth else {}
+    on_phase(f"trying their ports from {tried_from or 'here'}")
+    with trying_from(origin) as reach, ThreadPoolExecutor(AT_ONCE) as pool:
+        known = _Known(reports, before, reach, tried_from, rates)
+        found = list(pool.map(lambda host: _guarded(host, seen[host.name], known), hosts))
+    return Preflight(tried_from, _between(_changed(found, executors, last_shown(inventory))))
 
 
-def _guarded(host: Host, seen: Seen, reports: Mapping[str, Report], before: Mapping[str, judge.Host]) -> HostPreflight:
+def _measured(
+    hosts: list[Host], seen: Mapping[str, Seen], on_phase: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Measure the hosts that answer, one after the other, as they share our end of the way."""
+    on_phase("measuring the way to each host, one after the other")
+    return {host.name: _rates(host, facts) for host in hosts if (facts := seen[host.name].facts) is not None}
+
+
+def _rates(host: Host, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure one host, unless that would disturb a tenant; null rates where it was not to be."""
+    skipped = None
+    try:
+        if _rented(host, facts) is False and (host.role != "executor" or probe([host])[host.name].rentals == ()):
+            rates = measure(host)
+        else:
+            rates, skipped = Rates(), "it is rented out, or may be: nothing is sent beside a tenant"
+    except Exception as error:  # hosts may say anything
+        rates = Rates(error=f"{type(error).__name__}: {error}")
+    return {**asdict(rates), "skipped": skipped}
+
+
+def _guarded(host: Host, seen: Seen, known: _Known) -> HostPreflight:
     """Look at one host; whatever it says, the others are looked at too."""
     try:
-        return _look(host, seen, reports, before)
+        return _look(host, seen, known)
     except Exception as error:  # hosts may say anything
         broken = Check("host.survey", "error", f"what it shows makes no sense: {type(error).__name__}: {error}")
         return HostPreflight(host.name, host.role, True, None, (broken,))
 
 
-def _look(host: Host, seen: Seen, reports: Mapping[str, Report], before: Mapping[str, judge.Host]) -> HostPreflight:
+def _look(host: Host, seen: Seen, known: _Known) -> HostPreflight:
     if seen.facts is None:
         unreachable = Check("host.reach", "fail", str(seen.error), remedy="celium-ops exec tells more; is it up?")
         return HostPreflight(host.name, host.role, False, None, (unreachable,))
     facts = {**seen.facts, "drift_s": seen.facts["clock"]["now"] - seen.at if seen.facts["clock"] else 0.0}
     rented = _rented(host, facts)
-    facts |= {"services": _services(host, facts), "ways": _ways(host, facts, rented)}
+    facts |= {"tried_from": known.tried_from, "rates": known.rates.get(host.name)}
+    if host.name == known.tried_from:  # its own firewall does not look at what stays on it
+        facts |= {"services": None, "ways": {}}
+    else:
+        with ThreadPoolExecutor(1) as beside:  # a firewall that drops makes each wait for its whole time
+            services = beside.submit(_services, host, facts, known.reach)
+            facts |= {"ways": _ways(host, facts, rented, known.reach), "services": services.result()}
+    return judged(host, facts, rented, known.reports.get(host.name), known.before.get(host.name))
+
+
+def judged(
+    host: Host, facts: Mapping[str, Any], rented: bool | None, report: Report | None, before: judge.Host | None
+) -> HostPreflight:
+    """Return what is to be said of a host that has shown its facts; pure."""
     found = [Check("host.reach", "pass", "it answers"), *checks(host, facts)]
-    verdict = _predicted(host, facts, rented, reports.get(host.name), before.get(host.name))
-    return HostPreflight(host.name, host.role, True, rented, tuple(found), verdict)
+    if host.name == facts["tried_from"]:
+        found.append(Check("ports.service", "skipped", "no host is tried from itself"))
+    prediction = _predicted(host, facts, rented, report, before)
+    return HostPreflight(host.name, host.role, True, rented, tuple(found), prediction)
 
 
 def _rented(host: Host, facts: Mapping[str, Any]) -> bool | None:
@@ -104,13 +189,13 @@ def _rented(host: Host, facts: Mapping[str, Any]) -> bool | None:
     return any(one["state"] not in OVER and RENTAL.match(one["name"]) for one in facts["containers"])
 
 
-def _services(host: Host, facts: Mapping[str, Any]) -> dict[int, bool]:
+def _services(host: Host, facts: Mapping[str, Any], reach: Reach) -> dict[str, Any] | None:
     """Try the ports of a stack that is there; before its first deploy there is nothing to reach."""
     if not any(one["project"] == host.role and one["state"] == "running" for one in facts["containers"] or ()):
-        return {}
+        return None
     public = host.values.get("executor_ssh_public_port")
     ports = [*service_ports(host)[:1], int(public)] if public else service_ports(host)
-    return {port: reach(_address(host), port) for port in ports}
+    return asdict(service_way(reach, _address(host), ports))
 
 
 def _address(host: Host) -> str:
@@ -118,7 +203,7 @@ def _address(host: Host) -> str:
     return str(host.values.get(names.get(host.role, ""), host.connection.address))
 
 
-def _ways(host: Host, facts: Mapping[str, Any], rented: bool | None) -> dict[str, dict[str, Any]]:
+def _ways(host: Host, facts: Mapping[str, Any], rented: bool | None, reach: Reach) -> dict[str, dict[str, Any]]:
     """Try some renting ports; on a host that is rented out, or may be, nothing is opened."""
     if host.role != "executor" or rented is not False:
         return {}
@@ -126,10 +211,14 @@ def _ways(host: Host, facts: Mapping[str, Any], rented: bool | None) -> dict[str
         return {}
     pairs, address = renting_ports(host), _address(host)
     image = next((one["image"] for one in facts["containers"] if one["name"].startswith("executor-executor-")), None)
-    ways = {"host": host_way(host, address, pairs[0::2] if image else pairs)}
-    if image:
-        ways["published"] = published_way(host, address, pairs[1::2], image)
-    return {name: asdict(way) for name, way in ways.items()}
+    if image is None:
+        return {"host": asdict(host_way(host, reach, address, pairs))}
+    with ThreadPoolExecutor(1) as beside:
+        published = beside.submit(published_way, host, reach, address, pairs[1::2], image)
+        return {
+            "host": asdict(host_way(host, reach, address, pairs[0::2])),
+            "published": asdict(published.result()),
+        }
 
 
 def renting_ports(host: Host) -> Pairs:
@@ -187,6 +276,17 @@ def _open_ports(ways: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     if tried < ENOUGH or any(way["error"] for way in ways.values()):
         return {}
     return {"ports_open": sum(len(way["reached"]) for way in ways.values())}
+
+
+def _changed(hosts: list[HostPreflight], executors: list[Host], before: Mapping[str, Shown]) -> list[HostPreflight]:
+    """Look at which cards are not where they were."""
+    now = {
+        host.name: frozenset(host.prediction["facts"]["host"]["uuids"])
+        for host in hosts
+        if host.prediction and "uuids" in host.prediction["facts"]["host"]
+    }
+    found = changes(now, {host.name: row_name(host.endpoint) for host in executors}, before)
+    return [replace(host, checks=(*host.checks, found[host.name])) if host.name in found else host for host in hosts]
 
 
 def _between(hosts: list[HostPreflight]) -> list[HostPreflight]:

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import copy
+import json
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 
+import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celium_ops.fleet.model import Connection, Host
+from celium_ops.base.errors import UsageError
+from celium_ops.cli import main as cli
+from celium_ops.fleet.model import Connection, Fleet, Host
 from celium_ops.gpu.messages import Card
-from celium_ops.preflight.checks import checks
-from celium_ops.workflows.preflight import HostPreflight, _between, _predicted, renting_ports
+from celium_ops.journal.fleet_state import fleet_dir
+from celium_ops.journal.runs import Journal
+from celium_ops.preflight import report as documented
+from celium_ops.preflight.checks import checks, reference
+from celium_ops.remote.bandwidth import Rates
+from celium_ops.remote.ports import Way
+from celium_ops.remote.probe import Sight
+from celium_ops.remote.survey import Seen
+from celium_ops.workflows import preflight as workflow
+from celium_ops.workflows.preflight import HostPreflight, Preflight, _between, _predicted, judged, renting_ports
 
 VALUES = {
     "executor_gpu_proof": "required",
     "executor_external_port": 8001,
     "executor_ssh_port": 2200,
     "celium_dialect": "lium",
+    "celium_ruleset": "2026-09",
+    "executor_image": f"docker.io/daturaai/executor:1.2@sha256:{'0' * 64}",
+    "executor_db_image": "postgres",
+    "executor_weight": 1,
 }
 HOST = Host("gpu-1", "executor", Connection("192.0.2.1"), VALUES)
-MINER = Host("miner-1", "miner", Connection("192.0.2.2"), {"miner_external_port": 8000})
+MINER = Host("miner-1", "miner", Connection("192.0.2.2"), {"miner_external_port": 8000, "miner_image": None})
+VALID = jsonschema.Draft202012Validator(
+    json.loads((Path(__file__).parents[2] / "docs" / "preflight.schema.json").read_text())
+)
 
 CARD = {
     **dict.fromkeys(Card.model_fields),
@@ -83,8 +105,11 @@ GOOD = {
     "keys": [{"path": "/opt/celium/executor/.env", "mode": 0o600}],
     "gpus": {"nvml": {"driver": "580.95.05", "count": 1, "library": None, "cards": [CARD]}, "nvml_error": None,
              "kernel": [CARD], "bus": []},
-    "services": {8001: True, 2200: True},
+    "images": [f"daturaai/executor@sha256:{'0' * 64}", "daturaai/executor:9", "postgres:latest"],
+    "tried_from": None,
+    "services": {**WAY, "listening": [8001, 2200], "reached": [8001, 2200]},
     "ways": {"host": WAY, "published": copy.deepcopy(WAY)},
+    "rates": {"down": 940.0, "up": None, "error": None, "skipped": None},
 }  # fmt: skip
 
 
@@ -101,7 +126,10 @@ def facts(**changes):
 
 
 def named(seen, host=HOST):
-    return {check.id: check for check in checks(host, seen) if check.status != "pass"}
+    found = {check.id: check for check in checks(host, seen) if check.status != "pass"}
+    up = found.pop("network.up", None)
+    assert up is None or up.status == "unknown", "no rule wants a rate of this way"
+    return found
 
 
 def container(name, **more):
@@ -148,9 +176,16 @@ FLAWS = [
     ({"containers": container("portainer", socket=True)}, "security.socket", "warn", None),
     ({"containers": container("watchtower", image="containrrr/watchtower:1.7.1")}, "docker.watchtower", "warn", None),
     ({"containers": container("container_9", state="exited")}, "gpu.leftovers", "warn", "ORPHANED_RENTAL_CONTAINER"),
-    ({"containers": [], "services": {}}, "ports.free", "fail", None),
+    ({"containers": [], "services": None}, "ports.free", "fail", None),
     ({"listeners": [{"port": 2375, "program": "dockerd"}]}, "security.engine.port", "fail", None),
-    ({"services": {8001: True, 2200: False}}, "ports.service", "fail", None),
+    ({"services__reached": [8001]}, "ports.service", "fail", None),
+    ({"services": {**WAY, "listening": [], "error": "miner-1: no route"}}, "ports.service", "unknown", None),
+    ({"images": ["daturaai/executor:1.2", "postgres:latest"]}, "docker.images", "warn", None),
+    ({"images": [f"daturaai/executor@sha256:{'1' * 64}", "postgres:latest"]}, "docker.images", "warn", None),
+    ({"images": None, "errors": {"images": "refused"}}, "docker.images", "unknown", None),
+    ({"rates__down": 99.0}, "network.down", "warn", "VERIFYX_FAILED_NETWORK_SPEED_TOO_SLOW"),
+    ({"rates": {"down": None, "up": None, "error": "no route", "skipped": None}}, "network.down", "unknown", None),
+    ({"rates__skipped": "it is rented out"}, "network.down", "skipped", None),
     ({"ways__host__reached": [40000]}, "ports.host", "fail", "PORT_VERIFY_FAILED"),
     ({"ways__published__reached": []}, "ports.published", "fail", "PORT_VERIFY_FAILED"),
     ({"ways__published__error": "no such image"}, "ports.published", "unknown", None),
@@ -174,13 +209,13 @@ def test_each_flaw_is_named_by_its_check_alone(changes, id_, status, code):
     found = named(facts(**changes))
     assert set(found) == {id_}, found
     assert (found[id_].status, found[id_].code) == (status, code)
-    assert status == "unknown" or found[id_].remedy
+    assert status in ("unknown", "skipped") or found[id_].remedy
 
 
 def test_every_check_has_a_flaw_here():
     tried = {id_ for _, id_, _, _ in FLAWS}
     seen = {check.id for changes, _, _, _ in FLAWS for check in checks(HOST, facts(**changes))}
-    assert seen - tried == {"docker.reserve"}, "which docker.disk comes before"
+    assert seen - tried == {"docker.reserve", "network.up"}, "docker.disk comes before it; no rule wants a rate"
 
 
 def test_a_port_of_a_container_that_docker_does_not_tell_about_may_be_ours():
@@ -204,11 +239,16 @@ def test_a_host_of_a_rehearsal_has_no_cards_and_that_is_fine():
 
 
 def test_a_miner_is_not_asked_for_what_only_executors_need():
-    found = named(facts(gpus=None, services={}, ways={}, containers=[], docker__live_restore=False), MINER)
+    found = named(
+        facts(gpus=None, services=None, ways={}, rates=None, containers=[], docker__live_restore=False), MINER
+    )
     assert found == {}
 
 
-@given(st.sets(st.sampled_from([key for key in GOOD if key not in ("errors", "drift_s", "services", "ways")])))
+COMPUTED = ("errors", "drift_s", "tried_from", "services", "ways", "rates")
+
+
+@given(st.sets(st.sampled_from([key for key in GOOD if key not in COMPUTED])))
 def test_what_could_not_be_read_is_said_and_the_rest_is_looked_at(missing):
     seen = {**facts(**dict.fromkeys(missing)), "errors": dict.fromkeys(missing, "denied")}
     found = named(seen)
@@ -291,3 +331,230 @@ UNSEEN = [
 def test_what_could_not_be_seen_rejects_nobody(changes):
     host = Host("gpu-1", "executor", Connection("x"), {**VALUES, "celium_ruleset": "2025-12"})
     assert _predicted(host, facts(**changes), False, PROVEN, None)["verdict"] == "unknown"
+
+
+def test_where_ports_were_tried_from_is_said():
+    for place, words in ((None, "from here"), ("miner-1", "from miner-1")):
+        said = {check.id: check.message for check in checks(HOST, facts(tried_from=place))}
+        assert all(words in said[f"ports.{way}"] for way in ("service", "host", "published")), said
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,8}(/[a-z][a-z0-9]{0,8})?", fullmatch=True)
+PREFIXES = ("", "docker.io/", "index.docker.io/", "docker.io/library/")
+DIGESTS = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
+
+
+@given(NAMES, st.sampled_from(PREFIXES), st.sampled_from(["", ":1.2"]), DIGESTS)
+def test_an_image_with_a_digest_is_the_same_however_it_is_written(name, prefix, tag, digest):
+    assert reference(f"{prefix}{name}{tag}@{digest}") == reference(f"{name}@{digest}")
+
+
+@given(NAMES, NAMES, DIGESTS, DIGESTS)
+def test_images_that_differ_are_not_taken_for_each_other(one, other, digest, another):
+    names = [(one, digest), (other, digest), (one, another)]
+    found = [reference(f"registry:5000/{name}@{seen}") for name, seen in names]
+    assert len(set(found)) == len(set(names))
+    assert reference(f"registry:5000/{one}") == f"registry:5000/{one.removeprefix('library/')}:latest"
+
+
+RATES = [("2025-08", 1.0, "unknown"), ("2025-12", 49.0, "warn"), ("2025-12", 50.0, "pass"), ("2026-09", 99.0, "warn")]
+
+
+@pytest.mark.parametrize(("rules", "rate", "status"), RATES)
+def test_rates_are_held_against_the_edition_of_the_rules(rules, rate, status):
+    host = Host("gpu-1", "executor", Connection("x"), {**VALUES, "celium_ruleset": rules})
+    (check,) = (check for check in checks(host, facts(rates__down=rate)) if check.id == "network.down")
+    assert (check.status, check.measured, check.unit) == (status, f"{rate:.0f}", "Mbit/s")
+    assert "internet is another" in check.message
+    miner = [check for check in checks(MINER, {**facts(), "gpus": None}) if check.id == "network.down"]
+    assert [check.status for check in miner] == ["unknown"], "no rule of theirs"
+
+
+def valid(found):
+    """Assert that the document of a preflight is what its schema promises, field by field."""
+    document = json.loads(json.dumps({"schema": "celium-ops/preflight/1", **found.to_json()}))
+    VALID.validate(document)
+    assert set(document) == {field.name for field in fields(documented.Document)}
+    for host in document["hosts"]:
+        assert set(host) == {field.name for field in fields(documented.HostEntry)}
+    return document
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([changes for changes, *_ in FLAWS]), max_size=3),
+    st.sampled_from([True, False, None]),
+    st.sampled_from([None, "miner-1", "gpu-1"]),
+)
+def test_the_document_is_what_its_schema_promises_whatever_is_wrong(flaws, rented, place):
+    seen = facts(tried_from=place)
+    for changes in flaws:
+        damaged = facts(**changes)
+        seen |= {part: damaged[part] for part in {key.split("__")[0] for key in changes}}
+    found = [judged(HOST, seen, rented, PROVEN, None), judged(MINER, {**seen, "gpus": None}, False, None, None)]
+    document = valid(Preflight(place, found))
+    assert document["ok"] is all(host["ok"] for host in document["hosts"])
+    assert document["tried_from"] == place
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda document: document.pop("tried_from"),
+        lambda document: document.update(ok="yes"),
+        lambda document: document.update(schema="celium-ops/preflight/2"),
+        lambda document: document["hosts"][0].pop("ok"),
+        lambda document: document["hosts"][0].update(role="neuron"),
+        lambda document: document["hosts"][0]["checks"][0].update(status="bad"),
+        lambda document: document["hosts"][0]["checks"][0].update(measured=1),
+        lambda document: document["hosts"][0]["prediction"].update(verdict="maybe"),
+        lambda document: document["hosts"][0]["prediction"]["reasons"][0].pop("code"),
+    ],
+)
+def test_the_schema_refuses_what_is_none(damage):
+    document = valid(Preflight(None, [judged(HOST, GOOD, False, None, None)]))
+    damage(document)
+    with pytest.raises(jsonschema.ValidationError):
+        VALID.validate(document)
+
+
+class Stage:
+    """Hosts that show what they are told to, and say who was asked to try, to listen and to carry."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self.shown = {"gpu-1": facts(), "gpu-2": facts(), "miner-1": facts(gpus=None, containers=[])}
+        self.rentals = ()
+        self.tried_from, self.ways, self.measured = [], [], []
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        self.inventory = tmp_path / "fleet.yml"
+        values = {**VALUES, "executor_address": "192.0.2.1", "executor_gpu_proof": "required"}
+        hosts = [
+            Host("miner-1", "miner", Connection("192.0.2.9"), {"miner_external_port": 8000}),
+            *(Host(name, "executor", Connection("192.0.2.1"), values) for name in ("gpu-1", "gpu-2")),
+        ]
+        self.fleet = Fleet(self.inventory, {host.name: host for host in hosts})
+        self.shown["gpu-2"]["gpus"]["nvml"]["cards"][0]["uuid"] = "GPU-2"
+        self.shown["gpu-2"]["gpus"]["kernel"] = self.shown["gpu-2"]["gpus"]["nvml"]["cards"]
+        for name in ("host_way", "published_way", "service_way"):
+            monkeypatch.setattr(workflow, name, self.way(name))
+        monkeypatch.setattr(workflow, "load_fleet", lambda _: self.fleet)
+        monkeypatch.setattr(workflow, "survey", lambda hosts: {host.name: self.seen(host.name) for host in hosts})
+        monkeypatch.setattr(
+            workflow, "probe", lambda hosts: {host.name: Sight(True, rentals=self.rentals) for host in hosts}
+        )
+        monkeypatch.setattr(workflow, "trying_from", self.trying_from)
+        monkeypatch.setattr(workflow, "measure", self.measure)
+
+    def seen(self, name):
+        shown = self.shown[name]
+        return Seen(shown, None if shown else "no route", 0.0)
+
+    def way(self, name):
+        def way(*arguments):
+            host = next((one.name for one in arguments if isinstance(one, Host)), None)
+            self.ways.append((name, host))
+            return Way((1,), (1,))
+
+        return way
+
+    @contextmanager
+    def trying_from(self, host):
+        self.tried_from.append(host and host.name)
+        yield None
+
+    def measure(self, host):
+        self.measured.append(host.name)
+        return Rates(940.0, 210.0)
+
+    def look(self, *arguments):
+        found = workflow.preflight(self.inventory, None, lambda _: None, *arguments)
+        valid(found)
+        return {host.name: {check.id: check for check in host.checks} for host in found.hosts}
+
+
+@pytest.fixture
+def stage(monkeypatch, tmp_path):
+    return Stage(monkeypatch, tmp_path)
+
+
+def test_ports_are_tried_from_here_unless_a_host_is_named(stage):
+    stage.look()
+    assert stage.tried_from == [None]
+    assert {("host_way", name) for name in ("gpu-1", "gpu-2")} < set(stage.ways)
+    assert stage.measured == []
+
+
+def test_no_host_is_tried_from_itself_and_the_others_are(stage):
+    found = stage.look("gpu-1")
+    assert stage.tried_from == ["gpu-1"]
+    assert {host for _, host in stage.ways} == {None, "gpu-2"}
+    assert found["gpu-1"]["ports.service"].status == "skipped"
+    assert not {"ports.host", "ports.published"} & set(found["gpu-1"])
+    assert "from gpu-1" in found["gpu-2"]["ports.host"].message
+    assert found["gpu-2"]["ports.service"].status == "pass"
+
+
+def test_a_host_that_is_none_cannot_be_tried_from(stage):
+    with pytest.raises(UsageError, match=r"gpu-3 is no host of .*did you mean gpu-"):
+        stage.look("gpu-3")
+    assert stage.tried_from == []
+
+
+def test_the_way_is_measured_only_where_it_is_asked_for_and_disturbs_nobody(stage):
+    stage.shown["gpu-2"] = facts(containers=container("container_9", state="running"))
+    found = stage.look(None, True)
+    assert stage.measured == ["miner-1", "gpu-1"]
+    assert found["gpu-1"]["network.down"].status == "pass"
+    assert found["gpu-2"]["network.down"].status == "skipped"
+    stage.measured, stage.rentals = [], ("container_8",)  # who came after the survey
+    found = stage.look(None, True)
+    assert (stage.measured, found["gpu-1"]["network.down"].status) == (["miner-1"], "skipped")
+
+
+def test_whatever_a_host_shows_the_others_are_looked_at(stage):
+    stage.shown |= {"gpu-1": None, "miner-1": {"clock": 5}}
+    found = stage.look("miner-1", True)
+    assert found["gpu-1"]["host.reach"].status == "fail"
+    assert found["miner-1"]["host.survey"].status == "error"
+    assert found["gpu-2"]["ports.host"].status == "pass"
+
+
+def typed(monkeypatch, capsys, *words):
+    """Type a command; return its exit code and its document."""
+    monkeypatch.setattr("sys.argv", ["celium-ops", "--json", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out = capsys.readouterr()
+    assert "Traceback" not in out.err
+    return end.value.code or 0, json.loads(out.out)
+
+
+def test_what_is_typed_decides_and_the_document_is_the_promised_one(stage, monkeypatch, capsys):
+    inventory = ("-i", str(stage.inventory))
+    code, document = typed(monkeypatch, capsys, *inventory, "preflight", "--from", "miner-1", "--bandwidth")
+    VALID.validate(document)
+    assert (code, document["ok"], document["tried_from"]) == (0, True, "miner-1"), document
+    assert (stage.tried_from, stage.measured) == (["miner-1"], ["miner-1", "gpu-1", "gpu-2"])
+    stage.shown["gpu-1"] = None
+    code, document = typed(monkeypatch, capsys, *inventory, "preflight")
+    VALID.validate(document)
+    assert (code, document["ok"], document["tried_from"]) == (1, False, None)
+    code, document = typed(monkeypatch, capsys, *inventory, "preflight", "--from", "miner-2")
+    assert (code, document["ok"], document["error"]["code"]) == (2, False, "no-such-host")
+    assert "did you mean miner-1" in document["error"]["message"]
+
+
+def test_cards_are_held_against_the_last_proof_and_between_hosts(stage):
+    journal = Journal(fleet_dir(stage.inventory))
+    run = journal.begin("gpu prove", {})
+    shown = {"gpu-1": ["GPU-2"], "gpu-2": ["GPU-2"]}
+    hosts = [
+        {"name": name, "verdict": "unknown", "assurance": "none", "gpus": [],
+         "prediction": {"facts": {"host": {"uuids": uuids}, "cards": []}}}
+        for name, uuids in shown.items()
+    ]  # fmt: skip
+    journal.detail(run, {"hosts": hosts, "places": dict.fromkeys(shown, "192.0.2.1:8001")})
+    found = stage.look()
+    assert (found["gpu-1"]["gpu.changed"].status, found["gpu-2"]["gpu.changed"].status) == ("warn", "pass")
+    assert found["gpu-1"]["gpu.changed"].message.endswith("GPU-0 is new; GPU-2 is in gpu-2 now")
+    assert "gpu.changed" not in found["miner-1"]

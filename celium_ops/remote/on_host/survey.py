@@ -106,6 +106,16 @@ def containers(_asked: Facts) -> list[Facts]:
     ]
 
 
+def images(_asked: Facts) -> list[str]:
+    """Return the names by which the engine knows images, with their digests and with their tags."""
+    return sorted(
+        name
+        for image in docker_says("/images/json")
+        for name in (*(image.get("RepoDigests") or ()), *(image.get("RepoTags") or ()))
+        if "<none>" not in name
+    )
+
+
 def configuration(_asked: Facts) -> Facts:
     """Return what the engine's file and the NVIDIA runtime's are, and what matters of them."""
     cdi = [file for folder in ("/etc/cdi", "/var/run/cdi") for file in Path(folder).glob("*")]
@@ -207,7 +217,7 @@ def clock(_asked: Facts) -> Facts:
 
 
 # The clock is read last, so that little lies between it and the answer.
-PARTS = (system, docker, containers, configuration, listeners, packages, keys, gpus, clock)
+PARTS = (system, docker, containers, images, configuration, listeners, packages, keys, gpus, clock)
 
 
 def survey(asked: Facts) -> Facts:
