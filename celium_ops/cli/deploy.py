@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import Settings, confirm
+from celium_ops.cli.options import Limit, Settings, confirm
 
 if TYPE_CHECKING:
     from celium_ops.workflows.deploy import Leftovers
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 def deploy(
     settings: Settings,
-    limit: Annotated[
-        str | None,
-        typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated."),
-    ] = None,
+    limit: Limit = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 when something would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what changes inside files; secrets stay hidden.")] = False,
     prune: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import Settings, command
+from celium_ops.cli.options import Limit, Settings, command
 
 app = typer.Typer(help="Proof that the GPUs are what they say.", no_args_is_help=True)
 
@@ -15,9 +15,7 @@ app = typer.Typer(help="Proof that the GPUs are what they say.", no_args_is_help
 @command(app, "prove")
 def prove(
     settings: Settings,
-    limit: Annotated[
-        str | None, typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated.")
-    ] = None,
+    limit: Limit = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="All cards at full load for minutes; of all turns the worst one counts.")
     ] = False,

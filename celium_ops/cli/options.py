@@ -53,6 +53,10 @@ InventoryOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show more, tracebacks included.")]
+Limit = Annotated[
+    str | None, typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated.")
+]
+"""For commands about some hosts; not among the shared options."""
 YesOption = Annotated[bool, typer.Option("--yes", help="Answer yes where a destructive command asks.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import Settings
+from celium_ops.cli.options import Limit, Settings
 
 if TYPE_CHECKING:
     from celium_ops.workflows.plan import HostPlan
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 def plan(
     settings: Settings,
-    limit: Annotated[
-        str | None,
-        typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated."),
-    ] = None,
+    limit: Limit = None,
     diff: Annotated[bool, typer.Option("--diff", help="Show what differs inside files; secrets stay hidden.")] = False,
 ) -> None:
     """Say what differs between the inventory and each host, and what a deploy would do; changes nothing.

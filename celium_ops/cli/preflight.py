@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import Settings
+from celium_ops.cli.options import Limit, Settings
 
 
 def preflight(
     settings: Settings,
-    limit: Annotated[
-        str | None, typer.Option("--limit", "-l", help="Only these: names, name patterns, groups; comma separated.")
-    ] = None,
+    limit: Limit = None,
     tried_from: Annotated[
         str | None,
         typer.Option("--from", metavar="HOST", help="Try ports from this host of the inventory, not from here."),
