@@ -150,7 +150,7 @@ def fleet(lab: LabUnderTest) -> Fleet:
 @pytest.fixture(scope="module")
 def deployed(fleet: Fleet) -> Fleet:
     """Give the same fleet, deployed: by the tests that ran before, or else now."""
-    if not fleet.status()["ok"]:
+    if fleet.run_json("plan")["rc"] or not fleet.status()["ok"]:
         answer = fleet.deploy()
         assert answer["ok"], [(host["name"], host["error"]) for host in answer["hosts"] if host["result"] != "ok"]
     return fleet
