@@ -146,6 +146,10 @@ CURABLE = [
         "host.upgrades",
     ),
     (keys("d['live-restore'] = False") + "; systemctl reload docker", "docker.live_restore"),
+    (
+        "rm /etc/docker/daemon.json; mkdir /etc/docker/daemon.json; touch /etc/docker/daemon.json/mine",
+        "docker.configuration",
+    ),
     ("docker stop executor-executor-1", "ports.service"),
 ]
 
@@ -155,19 +159,12 @@ def test_a_deploy_cures_what_it_can_and_ends_no_container(fleet, usual):
     before = fleet.on(HOST, others)
     with broken(fleet, HOST, "; ".join(script for script, _ in CURABLE), "rm -f /etc/apt/apt.conf.d/99test"):
         assert set(news(fleet, usual)) == {id_ for _, id_ in CURABLE}
+        refused = fleet.deploy("--limit", HOST)
+        assert_only(refused, HOST, "/etc/docker/daemon.json is a folder that holds something")
+        fleet.on(HOST, "rm /etc/docker/daemon.json/mine")
         assert fleet.deploy("--limit", HOST)["ok"]
         assert news(fleet, usual) == {}
     assert fleet.on(HOST, others) == before, "Docker read its file anew, and nothing ended with it"
-
-
-def test_a_folder_in_the_place_of_a_file_is_cured_unless_something_is_in_it(fleet, usual):
-    with broken(fleet, HOST, "rm /etc/docker/daemon.json; mkdir /etc/docker/daemon.json", "true"):
-        fleet.on(HOST, "touch /etc/docker/daemon.json/mine")
-        assert_only(fleet.deploy("--limit", HOST), HOST, "/etc/docker/daemon.json is a folder that holds something")
-        fleet.on(HOST, "rm /etc/docker/daemon.json/mine")
-        assert set(news(fleet, usual)) == {"docker.configuration"}
-        assert fleet.deploy("--limit", HOST)["ok"]
-        assert news(fleet, usual) == {}
 
 
 def test_docker_that_does_not_answer_and_a_port_that_somebody_has(fleet, usual):
