@@ -29,14 +29,22 @@ def plan(
       celium-ops plan --limit gpu-4 --diff
       celium-ops plan --json | jq '.hosts[] | select(.state != "converged")'
     """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from celium_ops.cli import plan_views, views
     from celium_ops.workflows.plan import plan as make_plan
 
-    def show(host: HostPlan) -> None:
-        if not settings.json:
-            plan_views.show_host(host, diff, views.out())
+    shown: list[Future[None]] = []
+    # In a thread of its own: whoever reads slowly must not keep us from hearing hosts in time.
+    with ThreadPoolExecutor(1) as printer:
 
-    found = make_plan(settings.inventory, limit, show)
+        def show(host: HostPlan) -> None:
+            if not settings.json:
+                shown.append(printer.submit(plan_views.show_host, host, diff, views.out()))
+
+        found = make_plan(settings.inventory, limit, show)
+    for one in shown:
+        one.result()
     if settings.json:
         hosts = [host.to_json(diff) for host in found.hosts]
         views.print_json(settings, {"ok": found.readable, "changes": found.changes, "hosts": hosts})

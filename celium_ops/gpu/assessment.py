@@ -74,7 +74,7 @@ BY_CLOCK = frozenset(
         ("proof.together", "not-together"),
     }
 )
-"""Checks, and how they end, that go by our clock: a busy controller or line looks the same."""
+"""Checks, and how they end, that go by our clock."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Assessment:
 
     @property
     def only_late(self) -> bool:
-        """Tell whether all that speaks against the host is what was judged by our clock: this machine may be busy."""
+        """Tell whether all that speaks against the host is what was judged by our clock."""
         failed = [check for check in self.checks if check.status == "fail"]
         return bool(failed) and all((check.id, check.code) in BY_CLOCK for check in failed)
 

@@ -118,11 +118,11 @@ def _system(host: Host, facts: Facts) -> Checks:
 def _clock(_host: Host, facts: Facts) -> Checks:
     drift = abs(facts["drift_s"])
     status: Status = "fail" if drift >= DRIFT_FAIL_S else "warn" if drift >= DRIFT_WARN_S else "pass"
-    cure = "celium-ops deploy brings chrony; upstream refuses signatures that are 10 s off"
-    remedy = None if status == "pass" else cure
+    synchronised, keeper = facts["clock"]["synchronised"], facts["clock"]["keeper"]
+    cure = "chronyc makestep, or timedatectl timesync-status" if keeper else "celium-ops deploy brings chrony"
+    remedy = None if status == "pass" else f"{cure}; upstream refuses signatures that are 10 s off"
     message = f"its clock is {drift:.1f} s off ours"
     yield Check("host.clock", status, message, f"{drift:.1f}", f"less than {DRIFT_FAIL_S:g}", remedy, unit="s")
-    synchronised, keeper = facts["clock"]["synchronised"], facts["clock"]["keeper"]
     if synchronised is None:
         yield Check("host.time", "unknown", "nobody on it says whether its clock is kept right")
     elif synchronised or keeper is None:
@@ -234,7 +234,12 @@ def _file(id_: str, path: str, seen: Facts, needed: bool = False) -> Checks:
     said = {"directory": "is a folder", "invalid": f"is no JSON: {seen.get('error')}", "missing": "is not there"}
     well = seen["kind"] == "file" or (seen["kind"] == "missing" and not needed)
     message = f"{path} {said.get(seen['kind'], 'is well')}"
-    yield _is(id_, well, message, "celium-ops deploy; it puts a file in the place of an empty folder")
+    remedy = "repair it, or remove it, and celium-ops deploy"
+    if needed:
+        remedy = "reinstall nvidia-container-toolkit-base"
+    elif seen["kind"] == "directory":
+        remedy = "celium-ops deploy puts a file in the place of an empty folder"
+    yield _is(id_, well, message, remedy)
 
 
 def _reload(facts: Facts) -> Checks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -64,14 +65,20 @@ def measure(host: Host) -> Rates:
 def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command with pipes; it is over when the block is, and after the deadline."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
-    watchdog = Timer(DEADLINE, process.kill)
+    # A session of its own: a jump host's ssh is ended with it, and holds no pipe open.
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True)
+
+    def end() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    watchdog = Timer(DEADLINE, end)
     watchdog.start()
     try:
         yield process
     finally:
         watchdog.cancel()
-        process.kill()  # the program on the host has no reader then, and ends
+        end()  # the program on the host has no reader then, and ends
         process.wait()
 
 

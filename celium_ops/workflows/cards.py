@@ -58,15 +58,16 @@ def changes(now: Mapping[str, Cards], places: Mapping[str, str], before: Mapping
         last = before.get(name)
         known = last is not None and last.place == places[name]
         had = last.cards if last is not None and known else Cards()
-        said = [_came(uuid, name, before, known) for uuid in sorted(cards - had)]
+        others = {other: shown for other, shown in before.items() if other != name and shown.place != places[name]}
+        said = [_came(uuid, others, known) for uuid in sorted(cards - had)]
         said += [_gone(uuid, name, now) for uuid in sorted(had - cards)]
         if check := _check([words for words in said if words], last.day if last is not None and known else None):
             found[name] = check
     return found
 
 
-def _came(uuid: str, name: str, before: Mapping[str, Shown], known: bool) -> str | None:
-    owners = [other for other, shown in before.items() if other != name and uuid in shown.cards]
+def _came(uuid: str, before: Mapping[str, Shown], known: bool) -> str | None:
+    owners = [other for other, shown in before.items() if uuid in shown.cards]
     if owners:
         return f"{uuid} was in {max(owners, key=lambda other: before[other].day)}"
     return f"{uuid} is new" if known else None

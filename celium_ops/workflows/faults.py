@@ -62,6 +62,11 @@ FAULTS = (
         "`systemctl cat docker` on the host shows its options: what stands there must not stand in daemon.json too",
     ),
     _fault(
+        r"would not be valid",
+        "Docker refuses its configuration",
+        "correct nvidia_docker_daemon_options in the inventory",
+    ),
+    _fault(
         r"it was left as it is",
         "a configuration file is not what it should be",
         "look at it on the host: repair it, or remove it if nobody needs it, and deploy again",

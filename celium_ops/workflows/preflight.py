@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from celium_ops.base.checks import Check
+from celium_ops.base.errors import UsageError
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Host
 from celium_ops.fleet.values import renting_range
@@ -111,6 +112,8 @@ def preflight(
     fleet = load_fleet(inventory)
     hosts = select(fleet, limit)
     origin = None if tried_from is None else fleet.host(tried_from)
+    if origin and not origin.connection.is_ours:
+        raise UsageError(f"{origin.name} is reached by Ansible only", remedy="--from names a host that SSH reaches")
     on_phase(f"asking {len(hosts)} hosts")
     seen = survey(hosts)
     executors = [host for host in hosts if host.role == "executor"]
@@ -135,10 +138,13 @@ def _rates(host: Host, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Measure one host, unless that would disturb a tenant; null rates where it was not to be."""
     skipped = None
     try:
-        if _rented(host, facts) is False and (host.role != "executor" or probe([host])[host.name].rentals == ()):
-            rates = measure(host)
+        rented = _rented(host, facts)
+        if rented is None:
+            rates, skipped = Rates(), "whether it is rented out cannot be read, so nothing is sent"
+        elif rented or (host.role == "executor" and probe([host])[host.name].rentals != ()):
+            rates, skipped = Rates(), "it is rented out: nothing is sent beside a tenant"
         else:
-            rates, skipped = Rates(), "it is rented out, or may be: nothing is sent beside a tenant"
+            rates = measure(host)
     except Exception as error:  # hosts may say anything
         rates = Rates(error=f"{type(error).__name__}: {error}")
     return {**asdict(rates), "skipped": skipped}

@@ -101,7 +101,10 @@ def write(module, path, text):
         if code:
             module.fail_json(msg=f"{path} would not be valid: {(err or out).strip()}; it was left as it is")
     if os.path.isdir(path):  # noqa: PTH112 - modules stay with the plain library
-        os.rmdir(path)  # noqa: PTH106 - as above
+        try:
+            os.rmdir(path)  # noqa: PTH106 - as above
+        except OSError as error:
+            module.fail_json(msg=f"the folder {path} cannot be removed ({error.strerror}); it was left as it is")
     if not os.path.exists(path):  # noqa: PTH110 - as above
         os.chmod(temporary, 0o644)  # noqa: PTH101 - daemon.json and its like are public
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)  # noqa: PTH103, PTH120 - as above

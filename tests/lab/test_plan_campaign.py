@@ -2,7 +2,7 @@
 
 The judge is a full play in check mode, which asks every task. ``make test`` runs two rounds of a fixed seed; ``make
 campaign`` two hundred of another. That takes hours, so ``bench/results/plan_campaign.json`` keeps what was done after
-each round, and the next call goes on from there; remove it to begin anew.
+each round, with the commit that it was played on, and the next call goes on from there; after the last one anew.
 """
 
 from __future__ import annotations
@@ -83,10 +83,15 @@ def test_who_is_called_converged_is_converged(healed):
 @pytest.mark.campaign
 @pytest.mark.timeout(36000)
 def test_two_hundred_rounds(healed):
-    done = json.loads(RESULT.read_text()) if RESULT.exists() else {"rounds": 0, "seen": {}}
+    done = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    if done.get("rounds", ROUNDS) == ROUNDS:
+        done = {"rounds": 0, "commits": {}, "seen": {}}
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, cwd=RESULT.parent, capture_output=True, text=True, check=True).stdout.strip()
     for number in range(done["rounds"], ROUNDS):
         seen = Counter(done["seen"]) + judged(healed, round_of(51, number))
-        done = {"rounds": number + 1, "seen": dict(sorted(seen.items()))}
+        commits = Counter(done["commits"]) + Counter({commit: 1})
+        done = {"rounds": number + 1, "commits": dict(commits), "seen": dict(sorted(seen.items()))}
         write_atomic(RESULT, json.dumps(done, indent=1) + "\n")
 
 

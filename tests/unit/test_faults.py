@@ -26,6 +26,10 @@ SEEN = [
         "Docker refuses its configuration",
     ),
     (
+        "/etc/docker/daemon.json would not be valid: unknown key x; it was left as it is",
+        "Docker refuses its configuration",
+    ),
+    (
         "/etc/docker/daemon.json is not valid JSON (Expecting value); repair or remove it, it was left as it is",
         "a configuration file is not what it should be",
     ),
