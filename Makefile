@@ -40,6 +40,7 @@ bench: $(VENV)/ready ## time deploys, status and switches on rehearsal hosts, an
 	$(BIN)/python bench/gpu_verifier.py
 	$(BIN)/python bench/fleet_times.py
 	$(BIN)/python bench/plan.py
+	$(BIN)/python bench/cold_deploy.py
 	$(BIN)/python bench/registry_switches.py
 
 .PHONY: demo
