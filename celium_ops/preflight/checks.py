@@ -23,6 +23,8 @@ KERNEL = (5, 19)
 """Upstream's executor wants it (README of 2026-09); 6 is better."""
 ENGINE = (25,)
 MEMORY_MIB = {"miner": 2_048, "executor": 8_192, "validator": 4_096}
+CORES = {"validator": 4}
+"""What upstream asks for (README of the validator, 2025-08); of miners and executors it names no number."""
 FREE_GB = {"miner": 10, "executor": 20, "validator": 20}
 DISK_FOR_VRAM = 1.5
 """Disk for each byte of the cards' memory: what renters bring is about as large as what they load."""
@@ -88,6 +90,8 @@ def _system(host: Host, facts: Facts) -> Checks:
         name,
         "Ubuntu 22.04 or 24.04, or Debian 12 or 13, on x86_64",
     )
+    cores, wanted = system["cpus"], CORES.get(host.role, 1)
+    yield _is("host.cpu", cores >= wanted, f"{cores} cores", f"upstream asks for {wanted}", "warn")
     have, need = system["available_mib"], MEMORY_MIB[host.role]
     yield _is("host.memory", have >= need, f"{have} MiB are free", f"{need} MiB are needed", "warn")
     yield _is(

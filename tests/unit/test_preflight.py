@@ -65,7 +65,6 @@ GOOD = {
         "kernel": "6.8.0-31-generic",
         "arch": "x86_64",
         "cpus": 64,
-        "memory_mib": 512_000,
         "available_mib": 500_000,
         "reboot_required": False,
         "preload": False,
@@ -142,6 +141,7 @@ FLAWS = [
     ({"system__version": "20.04"}, "host.system", "fail", None),
     ({"system__id": "fedora"}, "host.system", "fail", None),
     ({"system__arch": "aarch64"}, "host.system", "fail", None),
+    ({"system__cpus": 0}, "host.cpu", "warn", None),
     ({"system__available_mib": 8000}, "host.memory", "warn", None),
     ({"system__reboot_required": True}, "host.reboot", "warn", None),
     ({"system__kernel": "5.15.0-100-generic"}, "host.kernel", "warn", None),
@@ -243,6 +243,14 @@ def test_a_miner_is_not_asked_for_what_only_executors_need():
         facts(gpus=None, services=None, ways={}, rates=None, containers=[], docker__live_restore=False), MINER
     )
     assert found == {}
+
+
+def test_a_validator_wants_more_cores_than_others():
+    host = Host("validator-1", "validator", Connection("x"), {"validator_external_port": 8010})
+    for cores, status in ((4, "pass"), (3, "warn")):
+        seen = facts(gpus=None, services=None, ways={}, rates=None, containers=[], system__cpus=cores)
+        assert {check.id: check.status for check in checks(host, seen)}["host.cpu"] == status
+        assert "host.cpu" not in named(facts(system__cpus=cores), HOST)
 
 
 COMPUTED = ("errors", "drift_s", "tried_from", "services", "ways", "rates")

@@ -52,7 +52,6 @@ def system(_asked: Facts) -> Facts:
         "kernel": os.uname().release,
         "arch": os.uname().machine,
         "cpus": os.cpu_count(),
-        "memory_mib": int(memory["MemTotal"].split()[0]) // 1024,
         "available_mib": int(memory["MemAvailable"].split()[0]) // 1024,
         "reboot_required": Path("/var/run/reboot-required").exists(),
         "preload": preload.exists() and bool(preload.read_text().strip()),
