@@ -69,11 +69,14 @@ def judged(fleet, chance):
 
 @pytest.fixture
 def healed(deployed):
-    """Give a deployed fleet, and leave one."""
-    before = deployed.lab.inventory.read_bytes()
+    """Give a deployed fleet, and leave one, without the rows of ports that executors had for a while."""
+    before, rows = deployed.lab.inventory.read_bytes(), "select address, port from executor order by 1, 2"
+    registered = deployed.sql(rows)
     yield deployed
     deployed.lab.inventory.write_bytes(before)
     assert deployed.deploy()["ok"]
+    deployed.sql("delete from executor where port::int in (8011, 8012)")
+    assert deployed.sql(rows) == registered
 
 
 def test_who_is_called_converged_is_converged(healed):
