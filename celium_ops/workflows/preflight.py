@@ -141,7 +141,7 @@ def _rates(host: Host, facts: Mapping[str, Any]) -> dict[str, Any]:
         rented = _rented(host, facts)
         if rented is None:
             rates, skipped = Rates(), "whether it is rented out cannot be read, so nothing is sent"
-        elif rented or (host.role == "executor" and probe([host])[host.name].rentals != ()):
+        elif rented or (host.role == "executor" and _rented_by_now(host)):
             rates, skipped = Rates(), "it is rented out: nothing is sent beside a tenant"
         else:
             rates = measure(host)
@@ -195,6 +195,11 @@ def _rented(host: Host, facts: Mapping[str, Any]) -> bool | None:
     return any(one["state"] not in OVER and RENTAL.match(one["name"]) for one in facts["containers"])
 
 
+def _rented_by_now(host: Host) -> bool:
+    """Tell whether a tenant may have come to an executor while others were asked."""
+    return probe([host])[host.name].rentals != ()
+
+
 def _services(host: Host, facts: Mapping[str, Any], reach: Reach) -> dict[str, Any] | None:
     """Try the ports of a stack that is there; before its first deploy there is nothing to reach."""
     if not any(one["project"] == host.role and one["state"] == "running" for one in facts["containers"] or ()):
@@ -213,7 +218,7 @@ def _ways(host: Host, facts: Mapping[str, Any], rented: bool | None, reach: Reac
     """Try some renting ports; on a host that is rented out, or may be, nothing is opened."""
     if host.role != "executor" or rented is not False:
         return {}
-    if probe([host])[host.name].rentals != ():  # a tenant may have come while others were asked
+    if _rented_by_now(host):
         return {}
     pairs, address = renting_ports(host), _address(host)
     image = next((one["image"] for one in facts["containers"] if one["name"].startswith("executor-executor-")), None)
