@@ -106,6 +106,15 @@ def load_contracts() -> dict[str, Contract]:
     return {role: Contract(role=role, **content) for role, content in roles.items()}
 
 
+def computed_variables(role: str) -> dict[str, Any]:
+    """Return a role's own variables as they stand in its ``vars``, Jinja and all; those of a big role fill a folder."""
+    top = collection_dir() / "roles" / role / "vars"
+    found: dict[str, Any] = {}
+    for file in (top / "main.yml", *sorted((top / "main").glob("*.yml"))):
+        found |= yaml.safe_load(file.read_text()) if file.exists() else {}
+    return found
+
+
 @functools.cache
 def all_variables() -> dict[str, Variable]:
     """Return the variables of all roles, by name; no two roles share one."""

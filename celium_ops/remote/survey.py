@@ -11,9 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from celium_ops.base.paths import collection_dir
+from celium_ops.fleet.contract import computed_variables
 from celium_ops.fleet.model import Host
 from celium_ops.remote.program import program, shared
 from celium_ops.remote.ssh import ask
@@ -69,7 +67,7 @@ def _asked(host: Host, gpus: bool) -> dict[str, Any]:
 @cache
 def _guarded() -> dict[str, list[str]]:
     """Return the patterns of the packages that deploys hold, from the role that does it."""
-    role = yaml.safe_load((collection_dir() / "roles" / "nvidia_docker" / "vars" / "main.yml").read_text())
+    role = computed_variables("nvidia_docker")
     return {
         "packages": role["_nvidia_docker_guarded"],
         "kernel_packages": role["_nvidia_docker_guarded_kernel"],

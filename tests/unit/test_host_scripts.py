@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.celium.ops.plugins.module_utils import probe
 
 from celium_ops.base.paths import collection_dir
+from celium_ops.fleet.contract import computed_variables
 
 SYSTEMCTL = """#!{python}
 import json, os, pathlib, sys
@@ -53,14 +54,9 @@ STOPPED = {"active": "inactive", "enabled": "enabled"}
 OFF = {"active": "inactive", "enabled": "disabled"}
 
 
-def variables(role: str) -> dict[str, str]:
-    found: dict[str, str] = yaml.safe_load((collection_dir() / "roles" / role / "vars/main.yml").read_text())
-    return found
-
-
 def script(role: str, name: str, **values: str) -> str:
     """Return a script as Ansible would hand it over."""
-    known = variables(role) | values
+    known = computed_variables(role) | values
     text = known[name]
     while "{{" in text:
         text = jinja2.Environment(autoescape=False).from_string(text).render(known)  # noqa: S701 -- no HTML
