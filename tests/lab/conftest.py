@@ -91,18 +91,19 @@ MakeLab = Callable[[str], AbstractContextManager[LabUnderTest]]
 def running_lab(name: str, state: Path, *counts: str) -> Iterator[LabUnderTest]:
     """Bring a lab up for the tests, and take it down whatever happens."""
     lab = LabUnderTest(name, state)
-    with _alone(name):
+    with alone(name):
         try:
             lab.ok("lab", "down", "--yes")  # what a killed test run left
-            lab.ok("lab", "up", *counts)
+            with alone("images"):
+                lab.ok("lab", "up", *counts)
             yield lab
         finally:
             lab.run("lab", "down", "--yes")
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Let one test run at a time use the lab of this name on this machine."""
+def alone(name: str) -> Iterator[None]:
+    """Let one test run at a time use the lab of this name on this machine, or what labs share."""
     folder = cache_dir() / "lab"
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _PATIENCE
@@ -112,7 +113,7 @@ def _alone(name: str) -> Iterator[None]:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                assert time.monotonic() < deadline, f"another test run keeps the lab {name}"
+                assert time.monotonic() < deadline, f"another test run keeps {name}"
                 time.sleep(1)
         yield
 
@@ -120,7 +121,8 @@ def _alone(name: str) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def docker_engine() -> None:
     """Start a Docker engine where none runs: every test here needs one."""
-    machine.ensure_engine(print)
+    with alone("engine"):
+        machine.ensure_engine(print)
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +139,9 @@ def make_lab(tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
 @pytest.fixture(scope="session")
 def lab(make_lab: MakeLab) -> Iterator[LabUnderTest]:
     """Give the lab ``tests``, or one of another name beside it: one miner, one validator, two executors."""
-    with make_lab(os.environ.get("CELIUM_TEST_LAB", "tests")) as found:
+    name = os.environ.get("CELIUM_TEST_LAB", "tests")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    with make_lab(name if worker == "gw0" else f"{name}-{worker}") as found:
         yield found
 
 
