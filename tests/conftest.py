@@ -26,6 +26,7 @@ BY_CLOCK = {"test_gpu.py", "test_gpu_examination.py"}
 """What is judged by clocks runs last, when the second worker is done."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of one fleet on one worker, in their order, and the others on another."""
     items.sort(key=lambda item: item.path.name in BY_CLOCK)
