@@ -65,6 +65,7 @@ def measure(inventory: str, folder: Path) -> dict[str, list[float]]:
     found = {
         "deploy, nothing to do": rounds(lambda: timed("celium-ops", "deploy", *at)),
         "plan": rounds(lambda: timed("celium-ops", "plan", *at)),
+        "preflight": rounds(lambda: timed("celium-ops", "preflight", *at)),
         "pyinfra, nothing to do": rounds(lambda: timed(*pyinfra)),
         "deploy, one drifted": rounds(lambda: drifted("celium-ops", "deploy", *at)),
         "that host alone": rounds(lambda: drifted("celium-ops", "deploy", "--full", "--limit", "executor-1", *at)),

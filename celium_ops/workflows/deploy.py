@@ -170,9 +170,10 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
 
     outcomes = {host.name: as_it_was(host) for host in plan.hosts}
     names = _to_play(job)
-    for name in outcomes.keys() - set(names):
-        one = outcomes[name]
-        on_host(HostRecap(name, task="converged", result=one.result, error=one.error))
+    for host in plan.hosts:
+        if host.name not in names:
+            one, task = outcomes[host.name], "registration" if host.only_registration else "converged"
+            on_host(HostRecap(host.name, task=task, result=one.result, error=one.error))
     recap, played = Recap(), dict[str, HostOutcome]()
     if names:
         variables: dict[str, Any] = {"gpu_proof_self_test": False, "_common_run": run}
@@ -182,7 +183,7 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
         played = {name: outcome_of(name, recap) for name in names}
         if not wish.check and (unverified := settle(wish.inventory, plan, run, played)):
             job.warn(f"only Ansible reaches {', '.join(unverified)}, so nothing was verified there")
-    played |= {name: outcomes[name] for name in _unasked(job) if name not in played}
+    played |= {name: outcomes[name] for name in _rows_only(job) if name not in played}
     if played:
         came_up = [fleet.hosts[name] for name in played]
         register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove)
@@ -191,20 +192,31 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
     return [outcome if wish.diff else replace(outcome, differences=[]) for outcome in outcomes.values()]
 
 
-def _unasked(job: _Job) -> list[str]:
-    """Return the executors that need no play, and of which nobody knows whether their miners have them."""
-    unknown = (host for host in job.plan.hosts if host.state == "converged" and host.registered is None)
+def _rows_only(job: _Job) -> list[str]:
+    """Return the executors that need no play, and whose miners lack their rows, or could not say whether they do."""
     alive = job.fleet.hosts.keys() - set(_dead(job.plan))
-    return [host.name for host in unknown if job.fleet.hosts[host.name].miner in alive]
+    return [
+        host.name
+        for host in job.plan.hosts
+        if host.only_registration or (host.state == "converged" and host.registered is None)
+        if job.fleet.hosts[host.name].miner in alive
+    ]
 
 
 def _to_play(job: _Job) -> list[str]:
-    """Return the hosts that are not as the inventory says, but for dead ones, and miners that are to forget rows."""
+    """Return the hosts that are not as the inventory says, but for dead ones, and miners that are to forget rows.
+
+    An executor of which nothing but its row differs needs no play.
+    """
     if job.wish.full:
         return [host.name for host in job.plan.hosts]
     forget, dead = {row["miner"] for row in job.leftovers}, _dead(job.plan)
-    differing = (host.name for host in job.plan.hosts if host.state != "converged" or host.name in forget)
-    return [name for name in differing if name not in dead]
+    return [
+        host.name
+        for host in job.plan.hosts
+        if host.name in forget or (host.state != "converged" and not host.only_registration)
+        if host.name not in dead
+    ]
 
 
 _NO_NEW_ROWS = {"miner_register_new": False}

@@ -59,6 +59,11 @@ class HostPlan:
         return tuple(one for one in self.drift if one.kind != "leftover")
 
     @property
+    def only_registration(self) -> bool:
+        """Tell whether all that differs stands in its miner's registry."""
+        return bool(self.pending) and not self.error and {one.kind for one in self.pending} == {"registration"}
+
+    @property
     def changes(self) -> int:
         """Return how many things a deploy would see to; a host that has had none yet counts as one."""
         return len(self.pending) or int(self.state in ("new", "differs"))

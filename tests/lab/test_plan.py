@@ -8,6 +8,8 @@ import pytest
 from fleet import broken
 from tampering import DAEMON, E1, E2, FIRST, SECOND, STACK, WALLET, M, V, keys
 
+STAMP = "stat -c %y /var/lib/celium-ops/record.json"
+
 
 def _names(seen, tamper):
     return seen["kind"] == tamper.kind and tamper.name in seen["name"] and tamper.why in seen["why"]
@@ -91,11 +93,14 @@ def test_a_playbook_alone_leaves_a_host_that_the_next_deploy_plays_and_seals(dep
 
 
 def test_a_registry_is_part_of_the_plan(deployed):
+    before = deployed.on(E1, STAMP)
     deployed.sql("delete from executor where address = (select address from executor order by address limit 1)")
     found = deployed.run_json("plan")
     drift = [(host["name"], one["kind"], one["why"]) for host in found["hosts"] for one in host["drift"]]
     assert drift == [(E1, "registration", "not registered at miner-1")]
-    assert deployed.deploy()["by_name"][E1]["registered"] is True
+    answer = deployed.deploy()["by_name"]
+    assert (answer[E1]["registered"], answer[E1]["changed"], answer["miner-1"]["changed"]) == (True, 0, 1)
+    assert deployed.on(E1, STAMP) == before, "its roles were not played for that"
     assert deployed.run_json("plan")["rc"] == 0
 
 
