@@ -1,7 +1,8 @@
-"""Write what follows from the roles' contracts, so that no fact stands in two places.
+"""Write what follows from the roles' contracts and the rule sets, so that no fact stands in two places.
 
-For each role: defaults/main.yml, meta/argument_specs.yml and README.md. For editors: inventory/fleet.schema.json. For
-programs that read reports: docs/gpu-prove.schema.json and docs/preflight.schema.json.
+For each role: defaults/main.yml, meta/argument_specs.yml and README.md. For playbooks alone: what our rule sets say of
+drivers, in roles/nvidia_docker/vars/main/drivers.yml. For editors: inventory/fleet.schema.json. For programs that read
+reports: docs/gpu-prove.schema.json and docs/preflight.schema.json.
 ``make generate`` runs it; ``python scripts/generate.py --check`` fails when a file is not what it would write.
 """
 
@@ -21,8 +22,10 @@ from celium_ops.fleet.contract import Contract, Variable, load_contracts
 from celium_ops.fleet.resolve import PREFIXES
 from celium_ops.gpu import report as gpu_report
 from celium_ops.preflight import report as preflight_report
+from celium_ops.verdict import ruleset
 
 HEADER = "# Generated from meta/contract.yml by `make generate`: change it there.\n---\n"
+RULES_HEADER = "# Generated from celium_ops/verdict/rulesets by `make generate`: change it there.\n---\n"
 ANSIBLE_TYPES = {
     "registry": "str",
     "port": "int",
@@ -69,6 +72,7 @@ def generated(contracts: dict[str, Contract]) -> dict[Path, str]:
         Path("inventory/fleet.schema.json"): json.dumps(schema(contracts), indent=2) + "\n",
         Path("docs/gpu-prove.schema.json"): document(gpu_report.Document),
         Path("docs/preflight.schema.json"): document(preflight_report.Document),
+        Path("roles/nvidia_docker/vars/main/drivers.yml"): to_yaml({"_nvidia_docker_rules": drivers()}, RULES_HEADER),
     }
     for role, contract in contracts.items():
         options = {name: argument_spec(variable) for name, variable in contract.variables.items()}
@@ -80,6 +84,21 @@ def generated(contracts: dict[str, Contract]) -> dict[Path, str]:
         files[folder / "meta/argument_specs.yml"] = to_yaml(specs)
         files[folder / "README.md"] = readme(contract)
     return files
+
+
+def drivers() -> dict[str, Any]:
+    """Return what each rule set that comes with us says of drivers."""
+    found = {}
+    for name in ruleset.NAMES:
+        rules = ruleset.supplied(name)
+        limits = [gate.rule.limit for gate in rules.of_fact("driver").gates if gate.rule.kind == "version_at_least"]
+        table = rules.tables["drivers"]
+        found[name] = {
+            "minimum": limits[0] if limits else None,
+            "complete": table.complete,
+            "versions": list(table.entries),
+        }
+    return found
 
 
 def document(kind: type) -> str:
@@ -191,9 +210,9 @@ class _Indented(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)
 
 
-def to_yaml(content: object) -> str:
+def to_yaml(content: object, header: str = HEADER) -> str:
     """Return YAML with the keys in the contract's order."""
-    return HEADER + yaml.dump(content, Dumper=_Indented, sort_keys=False, width=150, allow_unicode=True)
+    return header + yaml.dump(content, Dumper=_Indented, sort_keys=False, width=150, allow_unicode=True)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ app = typer.Typer(help="Check and show the inventory; no host is touched.", no_a
 
 @command(app, "lint")
 def lint(settings: Settings) -> None:
-    """Check the inventory: types, addresses, ports, links between hosts, misspelt keys.
+    """Check the inventory: types, addresses, ports, links between hosts, misspelt keys, drivers that validators refuse.
 
     Example: celium-ops inventory lint -i inventory/fleet.yml
     """
     from celium_ops.cli import views
-    from celium_ops.fleet.inventory import check_inventory
+    from celium_ops.workflows.inventory import linted
 
-    fleet, findings = check_inventory(settings.inventory)
+    fleet, findings = linted(settings.inventory)
     ok = all(finding.severity != "error" for finding in findings)
     if settings.json:
         views.print_json(settings, {"ok": ok, "findings": [finding.to_json() for finding in findings]})

@@ -69,7 +69,7 @@ def _files(host: Host) -> Iterator[tuple[str, bytes]]:
     folder = Path(host.values["celium_secrets_dir"]).expanduser() / host.name
     for file in sorted(folder.glob("*")):
         yield f"(password: {file.name})", _content(file)
-    for key in ("nvidia_docker_key", "nvidia_docker_toolkit_key"):
+    for key in ("nvidia_docker_key", "nvidia_docker_toolkit_key", "nvidia_docker_driver_key"):
         if "://" not in (name := str(host.values.get(key) or "://")):
             yield f"(file: {key})", _content(Path(name).expanduser())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,16 @@ def load_fleet(inventory: Path) -> Fleet:
         UsageError: the first error found, with the number of the others.
     """
     fleet, findings = check_inventory(inventory)
+    stop_at_errors(findings)
+    return fleet
+
+
+def stop_at_errors(findings: Iterable[Finding]) -> None:
+    """Let an inventory with errors go no further.
+
+    Raises:
+        UsageError: the first error found, with the number of the others.
+    """
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         first, others = errors[0], len(errors) - 1
@@ -67,7 +77,6 @@ def load_fleet(inventory: Path) -> Fleet:
             remedy="celium-ops inventory lint shows every finding; nothing was touched",
             code="wrong-inventory",
         )
-    return fleet
 
 
 def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:

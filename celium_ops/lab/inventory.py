@@ -184,6 +184,8 @@ def _connection(facts: Facts) -> dict[str, Any]:
         "nvidia_docker_key_fingerprint": facts.packages_key,
         "nvidia_docker_toolkit_repository": f"{facts.lab.packages}/libnvidia-container",
         "nvidia_docker_toolkit_key_fingerprint": facts.packages_key,
+        "nvidia_docker_driver_repository": f"{facts.lab.packages}/cuda/repos",
+        "nvidia_docker_driver_key_fingerprint": facts.packages_key,
     }
 
 

@@ -1,8 +1,8 @@
 """The lab's package repositories: stand-ins for Docker's and NVIDIA's, really signed, served to the hosts over HTTP.
 
 Docker's packages bring Ubuntu's engine, so what is installed runs; Debian's refuses to stand beside packages of these
-names, as it would beside the real ones. NVIDIA's have the files of the real ones and no GPU behind them. The key is
-made for one lab and lives in its folder.
+names, as it would beside the real ones. NVIDIA's have the files of the real ones and no GPU behind them, its driver the
+name of a library and no module. The key is made for one lab and lives in its folder.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _WAIT_SECONDS = 15
 
 @dataclass(frozen=True)
 class Package:
-    """One version of a stand-in package; ``debs/NAME`` holds its files, if it has any."""
+    """One version of a stand-in package; ``debs/NAME`` holds its files, if it has any, ``links`` are further ones."""
 
     name: str
     version: str
     depends: str
+    links: tuple[tuple[str, str], ...] = ()
 
     @property
     def file(self) -> str:
@@ -75,6 +76,22 @@ def _toolkit(version: str) -> list[Package]:
     ]
 
 
+def _driver(version: str) -> list[Package]:
+    """Return a driver of a branch before 590 as NVIDIA's repository for Ubuntu has it."""
+    branch, full = version.partition(".")[0], f"{version}-0ubuntu1"
+    # NVIDIA's packages ask for a version or newer where it should be the same one: this is one that the pin is for.
+    compute = f"libnvidia-gpucomp-{branch} (>= {full})"
+    library = "usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
+    return [
+        Package(f"libnvidia-compute-{branch}", full, compute, ((f"{library}.1", f"libnvidia-ml.so.{version}"),)),
+        Package(f"libnvidia-gpucomp-{branch}", full, "libc6"),
+        Package(f"nvidia-compute-utils-{branch}", full, "libc6"),
+        Package(f"nvidia-utils-{branch}", full, f"libnvidia-compute-{branch} (= {full})"),
+        Package(f"nvidia-dkms-{branch}-open", full, "libc6"),
+        Package(f"nvidia-fabricmanager-{branch}", full, "libc6"),
+    ]
+
+
 DOCKER = [
     *_docker("5:29.1.3-1~celium.lab"),
     *_docker("5:28.5.2-1~celium.lab"),
@@ -82,6 +99,8 @@ DOCKER = [
     Package("docker-compose-plugin", "2.40.3-1~celium.lab", "docker-compose-v2"),
 ]
 TOOLKIT = [*_toolkit("1.18.1-1"), *_toolkit("1.17.8-1")]
+DRIVERS = [*_driver("580.95.05"), *_driver("580.82.09")]
+DRIVERS_OF = "cuda/repos/ubuntu2404/x86_64"
 
 
 def ensure_repositories(folder: Path) -> str:
@@ -186,6 +205,8 @@ def _write_repositories(site: Path, work: Path) -> None:
     _index(root / "dists" / UBUNTU, f"stable/binary-{architecture}/Packages", packages, about)
     root = site / "libnvidia-container/stable/deb" / architecture
     _index(root, "Packages", _packages(TOOLKIT, root, ".", work), f"Architectures: {architecture}\n")
+    root = site / DRIVERS_OF
+    _index(root, "Packages", _packages(DRIVERS, root, ".", work), f"Architectures: {architecture}\n")
 
 
 def _packages(packages: list[Package], root: Path, pool: str, work: Path) -> str:
@@ -214,6 +235,10 @@ def _write_tree(package: Package, tree: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         path.chmod(0o755 if name.startswith("usr/bin/") else 0o644)
+    for name, target in package.links:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(target)
+        (tree / name).with_name(target).write_text("stand-in of the celium-ops lab\n")
     for path in (tree, *tree.rglob("*")):
         if path.is_dir():
             path.chmod(0o755)
@@ -253,7 +278,7 @@ def _sign(site: Path, folder: Path) -> None:
         finally:
             run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
     write_atomic(folder / "fingerprint", next(line.split(":")[9] for line in listing if line.startswith("fpr:")), 0o600)
-    for place in ("docker/linux/ubuntu/gpg", "libnvidia-container/gpgkey"):
+    for place in ("docker/linux/ubuntu/gpg", "libnvidia-container/gpgkey", f"{DRIVERS_OF}/3bf863cc.pub"):
         (site / place).write_bytes(public)
 
 

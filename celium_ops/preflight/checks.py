@@ -48,6 +48,7 @@ DOWN_MBIT_S = {"2025-12": (50, None), "2026-09": (100, "VERIFYX_FAILED_NETWORK_S
 From upstream's VerifyX check: in 2025-12 it is noted and refuses nobody, in 2026-09 a moving average has to reach it.
 There is no least rate for what an executor gives, and in 2025-08 none at all.
 """
+_WANTED = "nvidia_docker_driver_version"
 RENTAL = re.compile(r"(container|pod)_")
 OVER = ("exited", "dead")
 """States of a container that nobody uses; one that is created, paused or restarting may be a tenant's."""
@@ -458,12 +459,7 @@ def _gpus(host: Host, facts: Facts) -> Checks:
         if host.values["executor_gpu_proof"] == "simulated":
             yield Check("gpu.driver", "skipped", "it has no cards, being a host of a rehearsal")
             return
-        said = gpus["nvml_error"] or "no answer"
-        remedy = "install the driver"
-        if "version mismatch" in said.lower():
-            said = f"the driver's library and its module differ: something upgraded it ({said})"
-            remedy = "reboot while nobody rents it, then hold the packages: apt-mark hold"
-        yield Check("gpu.driver", "fail", said, remedy=remedy, code="SCRAPE_FAILED")
+        yield _no_driver(gpus["nvml_error"] or "no answer", gpus["driver"])
         return
     nvml = gpus["nvml"]
     yield Check("gpu.driver", "pass", f"driver {nvml['driver']}, {nvml['count']} cards", nvml["driver"])
@@ -472,6 +468,24 @@ def _gpus(host: Host, facts: Facts) -> Checks:
         same = sorted(card["uuid"] for card in kernel) == sorted(str(card["uuid"]) for card in nvml["cards"])
         message = "the kernel's driver has the same cards" if same else "the kernel's driver has other cards than NVML"
         yield _is("gpu.kernel", same, message, "something pretends to be NVML, or a card fell off the bus: dmesg")
+
+
+def _no_driver(said: str, driver: Facts) -> Check:
+    """Say why nothing gets at the cards: a reboot waits, or there is no driver."""
+    library, module = driver["library"], driver["module"]
+    remedy = f"set {_WANTED}, and celium-ops deploy installs that driver"
+    if "version mismatch" in said.lower() or (library and module and library != module):
+        said = f"the driver's library ({library}) and its module ({module}) differ, since something upgraded it: {said}"
+        remedy = (
+            "a reboot waits: set nvidia_docker_reboot and deploy while nobody rents it, which also holds the packages"
+        )
+    elif library and not module:
+        nouveau = "; nouveau has the cards" if driver["nouveau"] else ""
+        said = f"the module of the driver {library} is not loaded{nouveau}: {said}"
+        remedy = (
+            f"modprobe nvidia says why not; where {_WANTED} is set, celium-ops deploy loads it, or reboots if it may"
+        )
+    return Check("gpu.driver", "fail", said, remedy=remedy, code="SCRAPE_FAILED")
 
 
 _PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (

@@ -92,6 +92,12 @@ class RuleSet(Record):
         """Return the rules about what the proof of the GPUs measures, and no others."""
         return self.model_copy(update={"gates": tuple(gate for gate in self.gates if gate.seen_by == "proof")})
 
+    def of_fact(self, fact: str) -> Self:
+        """Return the rules about one fact, and no others; one that only looks something up by it is not about it."""
+        return self.model_copy(
+            update={"gates": tuple(gate for gate in self.gates if getattr(gate.rule, "fact", None) == fact)}
+        )
+
     def age_days(self, today: datetime.date) -> int:
         """Return how old the rules are; validators change theirs within weeks."""
         return (today - self.date).days
@@ -104,8 +110,15 @@ def load(name: str) -> RuleSet:
         UsageError: there is none of that name, or the operator's cannot be read.
     """
     own = updated(name)
-    if own.exists():
-        return read(own)
+    return read(own) if own.exists() else supplied(name)
+
+
+def supplied(name: str) -> RuleSet:
+    """Return a rule set as it came with us.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     if name not in NAMES:
         raise UsageError(f"there is no rule set {name}", remedy=f"one of {', '.join(NAMES)}", code="no-such-ruleset")
     return _parsed(resources.files("celium_ops.verdict").joinpath("rulesets", f"{name}.yml").read_text(), name)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from celium_ops.base.errors import GuardError
-from celium_ops.fleet.inventory import load_fleet
+from celium_ops.fleet.inventory import load_fleet, stop_at_errors
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import HostRecap, Recap, Result
+from celium_ops.workflows.drivers import driver_findings
 from celium_ops.workflows.faults import NO_ANSWER, recognise
 from celium_ops.workflows.lock import fleet_locked
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
@@ -74,12 +75,14 @@ def deploy(
     raises when they are to stay.
 
     Raises:
-        UsageError: the inventory is wrong, or the limit matches no host; nothing was touched.
+        UsageError: the inventory is wrong, the limit matches no host, or validators would refuse a driver; nothing was
+            touched.
         GuardError: another deploy is under way, or the inventory's dialect cannot work on its chain.
         CeliumError: Ansible did not run at all.
         KeyboardInterrupt: ctrl-c.
     """
     fleet = load_fleet(wish.inventory)
+    stop_at_errors(driver_findings(fleet))
     selected = select(fleet, wish.limit)
     _refuse_outdated(wish, selected)
     state = fleet_dir(wish.inventory)
@@ -176,7 +179,7 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
             on_host(HostRecap(host.name, task=task, result=one.result, error=one.error))
     recap, played = Recap(), dict[str, HostOutcome]()
     if names:
-        variables: dict[str, Any] = {"gpu_proof_self_test": False, "_common_run": run}
+        variables: dict[str, Any] = {"gpu_proof_self_test": False, "_common_run": run, **_JUDGED}
         if job.leftovers:
             variables["miner_absent"] = job.leftovers
         recap = play("site", names, variables | ({} if wish.check else _NO_NEW_ROWS))
@@ -219,6 +222,8 @@ def _to_play(job: _Job) -> list[str]:
     ]
 
 
+_JUDGED = {"_nvidia_docker_driver_judged": True}
+"""The role has only the rules that came with us; drivers are judged here, by the operator's where there are some."""
 _NO_NEW_ROWS = {"miner_register_new": False}
 """New executors prove themselves before they are registered."""
 

@@ -10,8 +10,9 @@ from typing import Any
 from celium_ops.base.errors import UsageError
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import all_variables
-from celium_ops.fleet.inventory import load_fleet
-from celium_ops.fleet.model import Host
+from celium_ops.fleet.inventory import Finding, check_inventory, load_fleet
+from celium_ops.fleet.model import Fleet, Host
+from celium_ops.workflows.drivers import driver_findings
 
 SAMPLE = "fleet.example.yml"
 SCHEMA = "fleet.schema.json"
@@ -39,6 +40,17 @@ class ShownHost:
     def to_json(self) -> dict[str, Any]:
         """Return the host as ``inventory show --json`` promises it."""
         return asdict(self)
+
+
+def linted(inventory: Path) -> tuple[Fleet, list[Finding]]:
+    """Return the fleet and everything found in its inventory, also of what validators would refuse.
+
+    Raises:
+        UsageError: Ansible cannot read the inventory at all, or there are rules that cannot be read.
+    """
+    fleet, findings = check_inventory(inventory)
+    both = [*findings, *driver_findings(fleet)]
+    return fleet, sorted(both, key=lambda finding: (finding.file or "", finding.line or 0))
 
 
 def shown_hosts(inventory: Path, only: str | None) -> list[ShownHost]:

@@ -270,6 +270,8 @@ def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...]) -> Iter
     kinds, inputs_ = {one.kind for one in drift}, {one.name for one in drift if one.kind == "input"}
     if any(map(_docker_restarts, drift)):
         yield f"Docker restarts{rented}"
+    if any(one.name.startswith("nvidia_docker_driver_") or one.name == "NVIDIA driver" for one in drift):
+        yield f"the NVIDIA driver changes, with a reboot if that needs one and nvidia_docker_reboot allows it{rented}"
     containers = sorted((one.why == _NEW, one.name) for one in drift if one.kind == "container")
     for too_many, verb in ((False, "made or started"), (True, "removed")):
         if names := [name for is_new, name in containers if is_new is too_many]:

@@ -151,6 +151,18 @@ class Eyes:
             if any(fnmatch.fnmatchcase(name.split(":")[0], pattern) for pattern in patterns)
         }
 
+    def _driver(self, entry):
+        """The driver of the cards: the version of its library, and of the module that the kernel runs.
+
+        Where they differ nothing gets at the cards, until the host boots.
+        """
+        library = re.search(r"\.so\.(\d+\.[\d.]+)$", os.path.realpath(entry["library"]))
+        module = _text(entry["module"]).strip()
+        if not module:
+            said = re.search(r"^NVRM.* (\d+\.[\d.]+) ", _text(entry["said"]), re.MULTILINE)
+            module = said.group(1) if said else None
+        return {"version": library.group(1) if library else None, "module": module}
+
     def _unit(self, entry):
         """A unit of systemd; ``reads`` is a file that it reads when it starts, which is when ``since`` is written."""
         # Both ask what is true now; `show` may know of "enabled" what was true when systemd read the unit.
@@ -211,6 +223,13 @@ def _at(tree, path):
     for key in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
+
+
+def _text(path):
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _changed(path):
@@ -315,10 +334,10 @@ def _differences(thing, before, after):
         pairs = [(name, before.get(name), after.get(name)) for name in names]
         return [_difference(kind, name, *pair) for name, *pair in pairs if pair[0] != pair[1]]
     name = (before or after)["path"] if thing["kind"] == "program" else thing["name"]
-    return [_difference(thing["kind"] if thing["kind"] in _KINDS else "file", name, before, after)]
+    return [_difference(_KINDS.get(thing["kind"], "file"), name, before, after)]
 
 
-_KINDS = ("directory", "unit", "firewall")
+_KINDS = {"directory": "directory", "unit": "unit", "firewall": "firewall", "driver": "package"}
 
 
 def _difference(kind, name, before, after):

@@ -14,6 +14,8 @@ from celium_ops.base.errors import UsageError
 from celium_ops.base.paths import collections_path
 from celium_ops.fleet.inventory import check_inventory, load_fleet
 from celium_ops.fleet.resolve import environments
+from celium_ops.workflows.deploy import Wish, deploy
+from celium_ops.workflows.inventory import linted
 
 HOTKEY = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 OTHER = "5E1nK3myeWNWrmffVaH76f2mCFCbe9VcHGwgkfdcD7k3E8D1"
@@ -61,6 +63,20 @@ def test_plugins_of_collections_are_found(inventory, monkeypatch):
     named = FLEET.replace("shared_port + 1", "lookup('ansible.builtin.env', 'PORT_OF_GPU_1') | int")
     inventory.write_text(named)
     assert load_fleet(inventory).hosts["gpu-1"].values["executor_ssh_port"] == 9123
+
+
+def test_a_driver_that_validators_refuse_stops_a_deploy_before_any_host(inventory, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    inventory.write_text(FLEET + "          nvidia_docker_driver_version: 580.95.05\n")
+    (found,) = linted(inventory)[1]
+    assert (found.severity, found.file, found.line, found.key, found.found) == (
+        "error", str(inventory), len(FLEET.splitlines()) + 1, "nvidia_docker_driver_version", "580.95.05",
+    )  # fmt: skip
+    nothing = {"agree": print, "on_plan": print, "on_start": print, "on_host": print, "warn": print}
+    with pytest.raises(UsageError, match="by the rules of 2025-08 validators refuse it"):
+        deploy(Wish(inventory), **nothing)
+    inventory.write_text(FLEET + "          nvidia_docker_driver_version: 575.57.08\n")
+    assert linted(inventory)[1] == []
 
 
 def test_a_correct_inventory_becomes_a_fleet(inventory):

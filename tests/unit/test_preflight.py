@@ -103,7 +103,7 @@ GOOD = {
     },
     "keys": [{"path": "/opt/celium/executor/.env", "mode": 0o600}],
     "gpus": {"nvml": {"driver": "580.95.05", "count": 1, "library": None, "cards": [CARD]}, "nvml_error": None,
-             "kernel": [CARD], "bus": []},
+             "kernel": [CARD], "bus": [], "driver": {"library": "580.95.05", "module": "580.95.05", "nouveau": False}},
     "images": [f"daturaai/executor@sha256:{'0' * 64}", "daturaai/executor:9", "postgres:latest"],
     "tried_from": None,
     "services": {**WAY, "listening": [8001, 2200], "reached": [8001, 2200]},
@@ -216,6 +216,22 @@ def test_every_check_has_a_flaw_here():
     tried = {id_ for _, id_, _, _ in FLAWS}
     seen = {check.id for changes, _, _, _ in FLAWS for check in checks(HOST, facts(**changes))}
     assert seen - tried == {"docker.reserve", "network.up"}, "docker.disk comes before it; no rule wants a rate"
+
+
+@pytest.mark.parametrize(
+    ("driver", "said", "remedy"),
+    [
+        ({"library": None, "module": None}, "gone", "set nvidia_docker_driver_version"),
+        ({"library": "580.95.05", "module": "580.82.09"}, "(580.82.09) differ", "a reboot waits"),
+        ({"library": "580.95.05", "module": None}, "is not loaded: gone", "modprobe nvidia"),
+        ({"library": "580.95.05", "module": None, "nouveau": True}, "nouveau has the cards", "or reboots"),
+        ({"library": "580.95.05", "module": "580.95.05"}, "gone", "set nvidia_docker_driver_version"),
+    ],
+)
+def test_why_nothing_gets_at_the_cards(driver, said, remedy):
+    found = named(facts(gpus__nvml=None, gpus__nvml_error="gone", gpus__driver={"nouveau": False, **driver}))
+    assert said in found["gpu.driver"].message
+    assert remedy in found["gpu.driver"].remedy
 
 
 def test_a_port_of_a_container_that_docker_does_not_tell_about_may_be_ours():

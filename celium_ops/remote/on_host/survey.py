@@ -27,6 +27,8 @@ _QUICK = 8
 _DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
 _DAEMON = Path("/etc/docker/daemon.json")
 _RUNTIME = Path("/etc/nvidia-container-runtime/config.toml")
+_NVML = Path("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1")
+_MODULE = Path("/sys/module/nvidia/version")
 _DAEMON_KEYS = ("features", "hosts", "log-driver", "log-opts")
 _LISTENING = "0A"
 _KEEPERS = ("chrony", "chronyd", "systemd-timesyncd", "ntpsec", "ntp", "ntpd", "openntpd")
@@ -204,7 +206,18 @@ def gpus(asked: Facts) -> Facts | None:
         said = nvml.read(pynvml)
     except pynvml.NVMLError as wrong:
         error = str(wrong)
-    return {"nvml": said, "nvml_error": error, "kernel": views.kernel_view(), "bus": views.bus_view()}
+    shown = {"kernel": views.kernel_view(), "bus": views.bus_view(), "driver": _driver()}
+    return {"nvml": said, "nvml_error": error, **shown}
+
+
+def _driver() -> Facts:
+    """Return the version of the driver's library, of the module that the kernel runs, and whether nouveau runs."""
+    library = re.search(r"\.so\.(\d+\.[\d.]+)$", os.path.realpath(_NVML))
+    return {
+        "library": library[1] if library else None,
+        "module": _MODULE.read_text().strip() if _MODULE.exists() else None,
+        "nouveau": Path("/sys/module/nouveau").exists(),
+    }
 
 
 def clock(_asked: Facts) -> Facts:

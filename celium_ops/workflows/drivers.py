@@ -1,0 +1,58 @@
+"""Drivers that an inventory wants, held against what validators accept: before any host is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from celium_ops.fleet.inventory import Finding, Severity
+from celium_ops.fleet.model import Fleet, Host
+from celium_ops.verdict.judge import Check, judge
+from celium_ops.verdict.judge import Host as Judged
+from celium_ops.verdict.ruleset import RuleSet
+from celium_ops.workflows.predictions import rules_of
+
+KEY = "nvidia_docker_driver_version"
+
+
+def driver_findings(fleet: Fleet) -> list[Finding]:
+    """Return an error for each host whose driver validators would refuse, a warning where that is not known.
+
+    Raises:
+        UsageError: the operator's rules cannot be read.
+    """
+    return [finding for host in fleet.hosts.values() for finding in _of(host)]
+
+
+def _of(host: Host) -> Iterator[Finding]:
+    version = host.values.get(KEY)
+    if not version or not host.values.get("nvidia_docker_toolkit") or host.values.get("nvidia_docker_driver_unlisted"):
+        return
+    if isinstance(host.given.get(KEY), float):
+        yield _at(host, "error", f"{KEY}: {version} is a number to YAML, which drops zeros at its end", '"550.120"')
+        return
+    rules = rules_of(host)
+    # Somebody who rents the host now is gone at some time.
+    verdict = judge(Judged({"driver": version, "rented": False}), rules.of_fact("driver"))
+    for check in verdict.checks:
+        if check.status != "pass":
+            yield _finding(host, str(version), check, rules)
+
+
+def _finding(host: Host, version: str, check: Check, rules: RuleSet) -> Finding:
+    refused = check.status == "fail"
+    does = "refuse it" if refused else "may not know it"
+    message = f"{KEY}: {version}: by the rules of {rules.name} validators {does} ({check.code or check.id}: "
+    message += f"{check.message}); nvidia_docker_driver_unlisted: true lets it in"
+    return _at(host, "error" if refused else "warning", message, _expected(version, check, rules))
+
+
+def _at(host: Host, severity: Severity, message: str, expected: str) -> Finding:
+    file, line = host.origins.get(KEY, (None, None))
+    return Finding(severity, message, host.name, file, line, KEY, host.values[KEY], expected)
+
+
+def _expected(version: str, check: Check, rules: RuleSet) -> str:
+    """Return what would do: of a list those of the same branch, or where there is none what the rule says."""
+    branch = version.partition(".")[0] + "."
+    listed = [one for one in rules.tables["drivers"].entries if one.startswith(branch)]
+    return f"one of {', '.join(listed)}" if check.code and listed else check.required
