@@ -7,12 +7,9 @@ Run it by ``.venv/bin/python bench/cold_deploy.py``. Plain Ansible has pipelinin
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 
-from fleet_times import LAB, PROGRAMS, celium, report, timed
-
-from celium_ops.base.paths import collections_path
+from fleet_times import celium, report, timed, use_lab
 
 
 def main() -> None:
@@ -21,8 +18,7 @@ def main() -> None:
     parser.add_argument("--executors", type=int, default=3, help="executors beside one miner (default 3)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each, in turns (default 5)")
     wanted = parser.parse_args()
-    os.environ |= {"CELIUM_LAB": LAB, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "True"}
-    os.environ |= {"ANSIBLE_COLLECTIONS_PATH": collections_path()}
+    use_lab()
     seconds: dict[str, list[float]] = {"celium-ops deploy": [], "ansible-playbook": [], "ansible all -m ping": []}
     for _ in range(wanted.rounds):
         for what, command in (

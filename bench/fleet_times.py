@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from celium_ops import __version__
+from celium_ops.base.paths import collections_path
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--executors", type=int, default=3, help="executors beside one miner (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each command that changes nothing (default 3)")
     wanted = parser.parse_args()
-    os.environ |= {"CELIUM_LAB": LAB, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "True"}
+    use_lab()
     celium("lab", "down", "--yes")
     try:
         celium("lab", "up", "--miners", "1", "--executors", str(wanted.executors), "--validators", "0")
@@ -39,6 +40,12 @@ def main() -> None:
         report("fleet_times", measure(inventory, wanted.rounds), hosts=wanted.executors + 1)
     finally:
         celium("lab", "down", "--yes")
+
+
+def use_lab(**more: str) -> None:
+    """Let whatever is started here meet the lab of the benches, and Ansible our collection, as quick as it can be."""
+    os.environ |= {"CELIUM_LAB": LAB, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "True"}
+    os.environ |= {"ANSIBLE_COLLECTIONS_PATH": collections_path(), **more}
 
 
 def measure(inventory: str, rounds: int) -> dict[str, list[float]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -19,10 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet_times import HERE, LAB, PROGRAMS, celium, report, timed
+from fleet_times import HERE, LAB, celium, report, timed, use_lab
 from ruamel.yaml import YAML
 
-from celium_ops.base.paths import collections_path
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Host
 
@@ -41,8 +39,7 @@ FILES = {
 
 def main() -> None:
     """Build the lab, deploy it, time everybody, keep the figures, take the lab down."""
-    os.environ |= {"CELIUM_LAB": LAB, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "True"}
-    os.environ |= {"ANSIBLE_COLLECTIONS_PATH": collections_path(), "ANSIBLE_FORKS": "25"}
+    use_lab(ANSIBLE_FORKS="25")
     celium("lab", "down", "--yes")
     try:
         celium("lab", "up", "--miners", "1", "--executors", str(EXECUTORS), "--validators", "0")

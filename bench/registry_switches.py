@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 
-from fleet_times import LAB, PROGRAMS, celium, report, timed
-
-from celium_ops.base.paths import collections_path
+from fleet_times import LAB, celium, report, timed, use_lab
 
 # Two hotkeys to go from and to; nobody has their keys here.
 VALIDATORS = ("5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p", "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY")
@@ -29,8 +26,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="executors in the registry (default 1000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
     wanted = parser.parse_args()
-    os.environ |= {"CELIUM_LAB": LAB, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "True"}
-    os.environ["ANSIBLE_COLLECTIONS_PATH"] = collections_path()
+    use_lab()
     celium("lab", "down", "--yes")
     try:
         celium("lab", "up", "--miners", "1", "--executors", "0", "--validators", "0")

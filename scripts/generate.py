@@ -37,6 +37,7 @@ ANSIBLE_TYPES = {
     "ss58": "str",
     "image": "str",
     "host": "str",
+    "device": "str",
 }
 JSON_TYPES = {
     "int": "integer",

@@ -33,6 +33,7 @@ Kind = Literal[
     "image",
     "registry",
     "host",
+    "device",
 ]
 
 GROUP_OF_ROLE = {"miner": "miners", "executor": "executors", "gpu_proof": "executors", "validator": "validators"}

@@ -16,7 +16,7 @@ from celium_ops.base.errors import UsageError
 from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, all_variables, load_contracts
 from celium_ops.fleet.model import Connection, Fleet, Host, Role
 from celium_ops.fleet.resolve import CONNECTION, PREFIXES, Located, ResolvedHost, resolve
-from celium_ops.fleet.values import WrongValueError, check, is_pinned, renting_mappings, renting_range
+from celium_ops.fleet.values import WrongValueError, check, is_lasting, is_pinned, renting_mappings, renting_range
 from celium_ops.fleet.wallets import wallet_faults
 
 Severity = Literal["error", "warning"]
@@ -200,6 +200,9 @@ class _HostChecker:
         if variable.type == "image" and not is_pinned(value):
             message = f"{name}: {value} is not pinned by digest, so two hosts may run different images"
             yield self._at(name, message, expected="registry/name@sha256:digest", severity="warning")
+        if variable.type == "device" and not is_lasting(value):
+            message = f"{name}: {value} may be another disk after a boot"
+            yield self._at(name, message, expected="its name below /dev/disk/by-id", severity="warning")
         self.values[name] = value
 
     def _wallet(self) -> Iterator[Finding]:

@@ -32,6 +32,11 @@ def is_pinned(image: str) -> bool:
     return "@sha256:" in image
 
 
+def is_lasting(device: str) -> bool:
+    """Tell whether a name stays with its disk: the kernel gives out ``/dev/sda`` and its like anew at every boot."""
+    return not re.fullmatch(r"/dev/((sd|hd|vd|xvd)[a-z]+|nvme\d+n\d+|md\d+|dm-\d+)", device)
+
+
 def renting_range(text: str) -> list[int]:
     """Return the ports of a correct RENTING_PORT_RANGE."""
     ports = [int(part) for part in re.split("[-,]", text)]
@@ -89,6 +94,13 @@ def _name(value: Any) -> str:
 def _path(value: Any) -> str:
     if not _text(value).startswith(("/", "~")):
         raise WrongValueError("an absolute path")
+    return str(value)
+
+
+def _device(value: Any) -> str:
+    # What a shell would take apart is in the name of no disk.
+    if not re.fullmatch(r"/dev(/[\w.:+@=,-]+)+", _text(value)) or "/../" in f"{value}/":
+        raise WrongValueError("a disk below /dev, best as /dev/disk/by-id/...")
     return str(value)
 
 
@@ -177,6 +189,7 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "float": _number,
     "bool": _boolean,
     "path": _path,
+    "device": _device,
     "name": _name,
     "port": _port,
     "port_range": _port_range,

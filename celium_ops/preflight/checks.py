@@ -30,6 +30,11 @@ DISK_FOR_VRAM = 1.5
 """Disk for each byte of the cards' memory: what renters bring is about as large as what they load."""
 FREE_FOR_TENANTS_GB = 5
 """Upstream's own reserve (pull request 1148, 2026-07): below it a host goes inactive in the middle of a rental."""
+QUOTAS = {"prjquota", "pquota"}
+"""How a kernel says that XFS holds projects to their limits; ``pqnoenforce`` is that it only counts."""
+OWN_LIMITS = ("btrfs", "zfs")
+"""Storage drivers of Docker that limit a container by themselves; overlay2 needs XFS with project quotas."""
+OWN_DISK = "a new host gets an empty disk of its own by nvidia_docker_disk: docs/disk.md"
 DRIFT_WARN_S, DRIFT_FAIL_S = 2.0, 10.0
 """Upstream refuses signatures that are 10 s off."""
 CDI_TOOLKIT = (1, 18)
@@ -157,11 +162,7 @@ def _docker(host: Host, facts: Facts) -> Checks:
         "set live-restore in /etc/docker/daemon.json",
         "warn",
     )
-    message = (
-        "disks of rentals can be limited" if docker["quotas"] else "a tenant can fill the disk, on which all stops"
-    )
-    remedy = "put Docker's folder on XFS, mounted with pquota"
-    yield _is("docker.quotas", docker["quotas"], message, remedy, "warn")
+    yield _quotas(docker)
     yield _is(
         "docker.reserve",
         free >= FREE_FOR_TENANTS_GB,
@@ -173,7 +174,29 @@ def _docker(host: Host, facts: Facts) -> Checks:
     if vram:
         wanted = DISK_FOR_VRAM * vram
         message = f"{docker['disk_gb']:.0f} GB of disk for {vram:.0f} GB of the cards' memory"
-        yield _is("docker.disk.vram", docker["disk_gb"] >= wanted, message, f"{wanted:.0f} GB would do", "warn")
+        well = docker["disk_gb"] >= wanted
+        remedy = None if well else f"{wanted:.0f} GB would do; {OWN_DISK}"
+        measured, required = f"{docker['disk_gb']:.0f}", f"{wanted:.0f}"
+        yield Check("docker.disk.vram", "pass" if well else "warn", message, measured, required, remedy, unit="GB")
+
+
+def _quotas(docker: Facts) -> Check:
+    """Tell whether ``docker run --storage-opt size=`` holds: validators try it, and it is all that bounds a tenant."""
+    place, filesystem, driver = docker["root"], docker["filesystem"], docker["driver"]
+    counted = QUOTAS & set(docker["options"])
+    if docker["containerd"]:
+        why, remedy = "containerd keeps what Docker has, and limits none of it", f"storage-driver overlay2; {OWN_DISK}"
+    elif driver in OWN_LIMITS or (driver == "overlay2" and filesystem == "xfs" and counted):
+        return Check("docker.quotas", "pass", "disks of rentals can be limited")
+    elif driver != "overlay2":
+        why, remedy = f"Docker's storage driver {driver} limits nothing", f"storage-driver overlay2; {OWN_DISK}"
+    elif filesystem != "xfs":
+        why, remedy = f"{place} is on {filesystem}, and overlay2 can limit on XFS only", OWN_DISK
+    else:
+        why = f"{place} is XFS without project quotas"
+        remedy = "write pquota into its line of /etc/fstab and, when nobody rents it, mount it anew: docs/disk.md"
+    message = f"a tenant can fill the disk, on which all stops: {why}"
+    return Check("docker.quotas", "warn", message, f"{driver}, {filesystem}", "overlay2, xfs with pquota", remedy)
 
 
 def _vram_gb(facts: Facts) -> float:

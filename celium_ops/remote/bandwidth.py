@@ -6,22 +6,21 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from threading import Thread, Timer
-from typing import IO
+from typing import IO, Any
 
 from celium_ops.fleet.model import Host
+from celium_ops.remote.on_host.transfer import CHUNK, taken
 from celium_ops.remote.ssh import CONNECT_TIMEOUT, ssh_command, why
 
 MOST = 32 * 2**20
 """Bytes, each way."""
 SECONDS = 3.0
 """Each way."""
-CHUNK = 65536
 DEADLINE = CONNECT_TIMEOUT + 2 * SECONDS + 4.0
 LEAST = 2**20
 ENOUGH_SECONDS = 0.5
@@ -54,11 +53,10 @@ def measure(host: Host) -> Rates:
             words = process.stderr.read().decode(errors="replace")
             return Rates(error=why(words) or f"nothing was measured in {DEADLINE:g} s")
         try:
-            said = json.loads(line)
-            down = _rate(int(said["bytes"]), float(said["seconds"]))
+            down = _rate(json.loads(line))
         except (ValueError, KeyError, TypeError):
             return Rates(error=f"it says something that is no message: {line[:120]!r}")
-        return Rates(down, _rate(*_drained(process.stdout)))
+        return Rates(down, _rate(taken(process.stdout.fileno(), MOST, SECONDS)))
 
 
 @contextmanager
@@ -90,21 +88,7 @@ def _feed(stdin: IO[bytes]) -> None:
         stdin.close()
 
 
-def _drained(stdout: IO[bytes]) -> tuple[int, float]:
-    """Return how many bytes came after the first ones, and in how many seconds."""
-    count, began, last = 0, None, 0.0
-    while began is None or last < began + SECONDS:
-        chunk = os.read(stdout.fileno(), CHUNK)
-        if not chunk:
-            break
-        last = time.monotonic()
-        if began is None:
-            began = last
-        else:
-            count += len(chunk)
-    return count, 0.0 if began is None else last - began
-
-
-def _rate(count: int, seconds: float) -> float | None:
+def _rate(said: dict[str, Any]) -> float | None:
+    count, seconds = int(said["bytes"]), float(said["seconds"])
     telling = count >= LEAST or seconds >= ENOUGH_SECONDS
     return count * 8 / 1e6 / seconds if telling and seconds > 0 else None

@@ -35,13 +35,11 @@ class Way:
 
     Attributes:
         listening: where somebody listened, and of those ``reached`` from where they were tried.
-        taken: ports that something else has.
         error: why nothing could be tried, if so.
     """
 
     listening: tuple[int, ...] = ()
     reached: tuple[int, ...] = ()
-    taken: tuple[int, ...] = ()
     error: str | None = None
 
 
@@ -139,7 +137,7 @@ def _try(host: Host, reach: Reach, address: str, ports: Sequence[tuple[int, int]
             found = _reached(reach, address, outside, answer)
     except (ConnectionError, TimeoutError) as error:
         return Way(error=str(error) or "it did not begin in time")
-    return Way(tuple(outside), found, tuple(said["taken"]))
+    return Way(tuple(outside), found)
 
 
 def _reached(reach: Reach, address: str, ports: Sequence[int], answer: str | None) -> tuple[int, ...]:

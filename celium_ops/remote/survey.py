@@ -60,17 +60,18 @@ def _asked(host: Host, gpus: bool) -> dict[str, Any]:
         "stack": host.stack,
         "wallets": str(host.values.get(f"{host.role}_wallet_dir", "/root/.bittensor/wallets")),
         "gpus": gpus,
-        **_guarded(),
+        **_known(),
     }
 
 
 @cache
-def _guarded() -> dict[str, list[str]]:
-    """Return the patterns of the packages that deploys hold, from the role that does it."""
+def _known() -> dict[str, list[str]]:
+    """Return what roles know: the patterns of the packages that deploys hold, and the units that keep a clock."""
     role = computed_variables("nvidia_docker")
     return {
         "packages": role["_nvidia_docker_guarded"],
         "kernel_packages": role["_nvidia_docker_guarded_kernel"],
+        "keepers": computed_variables("common")["_common_clock_keepers"],
     }
 
 

@@ -32,8 +32,11 @@ RECORD = pathlib.Path("/var/lib/celium-ops/record.json")
 SCHEMA = 1
 LARGEST_TEXT = 65536
 """Bytes of a file that a record keeps, to show later what was changed in it."""
+_MOUNTS, _FSTAB = pathlib.Path("/proc/self/mounts"), pathlib.Path("/etc/fstab")
 _HASH = "com.docker.compose.config-hash"
-_SHOWN = frozenset({"insecure-registries", "live-restore", "log-driver", "log-opts.max-file", "log-opts.max-size"})
+_SHOWN = frozenset(
+    {"insecure-registries", "live-restore", "log-driver", "log-opts.max-file", "log-opts.max-size", "storage-driver"}
+)
 """Keys of Docker's configuration that hold no secret; the value of another may."""
 _VARIABLE = re.compile(rb"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _PACKAGE = re.compile(r"^(Package|Status|Version|Architecture): (.*)$", re.MULTILINE)
@@ -87,6 +90,16 @@ class Eyes:
     def _present(self, entry):
         """Something of which it matters only whether it is there; one of several ``paths`` is enough."""
         return pathlib.Path(entry["name"]).exists() or None
+
+    def _mount(self, entry):
+        """A folder that is a ``disk`` of its own: whether it is that one, counts with ``quotas``, and is in fstab."""
+        there = [words for words in _table(_MOUNTS) if words[1] == entry["name"]]
+        source, options = (there[-1][0], there[-1][3].split(",")) if there else ("nothing", [])
+        return {
+            "disk": entry["disk"] if os.path.realpath(source) == os.path.realpath(entry["disk"]) else source,
+            "quotas": entry["quotas"] if entry["quotas"] in options else "off",
+            "fstab": "there" if any(words[1] == entry["name"] for words in _table(_FSTAB)) else "missing",
+        }
 
     def _program(self, entry):
         """A program, the first of its ``paths`` that is there: another build of it may do something else."""
@@ -189,6 +202,15 @@ class Eyes:
     def _firewall(self, entry):
         """A table of nftables, as text."""
         return _output("nft", "list", "table", *entry["name"].split()) or None
+
+
+def _table(path):
+    """Return the words of each line of a table of mounts."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [words for words in map(str.split, lines) if len(words) > 3 and not words[0].startswith("#")]
 
 
 def _attributes(path):
@@ -337,7 +359,8 @@ def _differences(thing, before, after):
     return [_difference(_KINDS.get(thing["kind"], "file"), name, before, after)]
 
 
-_KINDS = {"directory": "directory", "unit": "unit", "firewall": "firewall", "driver": "package"}
+_KINDS = {"directory": "directory", "driver": "package", "firewall": "firewall", "mount": "directory", "unit": "unit"}
+"""What a plan calls those that are no files."""
 
 
 def _difference(kind, name, before, after):

@@ -112,6 +112,7 @@ WRONG = [
         "no hotkey file",
     ),
     ("shared_port: 9000", "celium_netuid: many", 4, "celium_netuid", "a whole number"),
+    ("shared_port: 9000", "nvidia_docker_disk: sdb", 4, "nvidia_docker_disk", "below /dev"),
     ("executor_miner: miner-1\n", "executor_price: 1\n", 16, "executor_miner", "neither executor_miner nor"),
     (
         "executor_miner: miner-1\n",
@@ -204,6 +205,14 @@ def test_two_hosts_on_one_machine_are_only_warned_about(inventory):
     inventory.write_text(FLEET.replace("ansible_host: 192.0.2.2", "ansible_host: 192.0.2.1"))
     _, findings = check_inventory(inventory)
     assert [(finding.severity, finding.key) for finding in findings] == [("warning", "ansible_host")]
+
+
+def test_a_disk_whose_name_does_not_last_is_only_warned_about(inventory):
+    for name, expected in (("/dev/sdb", [("warning", "nvidia_docker_disk")]), ("/dev/disk/by-id/nvme-X", [])):
+        line = f"executor_miner: miner-1\n          nvidia_docker_disk: {name}"
+        inventory.write_text(FLEET.replace("executor_miner: miner-1", line))
+        _, findings = check_inventory(inventory)
+        assert [(finding.severity, finding.key) for finding in findings] == expected
 
 
 WALLETS = [

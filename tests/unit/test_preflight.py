@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
+import sys
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import jsonschema
 import pytest
+from ansible_collections.celium.ops.plugins.module_utils import probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celium_ops.base.errors import UsageError
 from celium_ops.cli import main as cli
+from celium_ops.fleet.contract import computed_variables
 from celium_ops.fleet.model import Connection, Fleet, Host
 from celium_ops.gpu.messages import Card
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import Journal
 from celium_ops.preflight import report as documented
 from celium_ops.preflight.checks import checks, reference
+from celium_ops.remote import survey
 from celium_ops.remote.bandwidth import Rates
 from celium_ops.remote.ports import Way
 from celium_ops.remote.probe import Sight
@@ -56,7 +61,7 @@ CARD = {
     "power_limit_w": 700.0,
     "default_power_limit_w": 700.0,
 }
-WAY = {"listening": [40000, 40002], "reached": [40000, 40002], "taken": [], "error": None}
+WAY = {"listening": [40000, 40002], "reached": [40000, 40002], "error": None}
 GOOD = {
     "errors": {},
     "system": {
@@ -80,7 +85,9 @@ GOOD = {
         "live_restore": True,
         "root": "/var/lib/docker",
         "filesystem": "xfs",
-        "quotas": True,
+        "driver": "overlay2",
+        "containerd": False,
+        "options": ["rw", "relatime", "prjquota"],
         "disk_gb": 4000.0,
         "free_gb": 3000.0,
     },
@@ -156,7 +163,11 @@ FLAWS = [
     ({"docker__version": "24.0.7"}, "docker.version", "fail", None),
     ({"docker__free_gb": 19.0}, "docker.disk", "warn", None),
     ({"docker__live_restore": False}, "docker.live_restore", "warn", None),
-    ({"docker__quotas": False}, "docker.quotas", "warn", None),
+    ({"docker__containerd": True}, "docker.quotas", "warn", None),
+    ({"docker__driver": "vfs"}, "docker.quotas", "warn", None),
+    ({"docker__filesystem": "ext4"}, "docker.quotas", "warn", None),
+    ({"docker__options": ["rw", "noquota"]}, "docker.quotas", "warn", None),
+    ({"docker__options": ["rw", "pqnoenforce"]}, "docker.quotas", "warn", None),
     ({"docker__disk_gb": 200.0}, "docker.disk.vram", "warn", None),
     ({"configuration__daemon": {"kind": "directory"}}, "docker.configuration", "fail", None),
     ({"configuration__daemon": {"kind": "invalid", "error": "x"}}, "docker.configuration", "fail", None),
@@ -252,6 +263,37 @@ def test_a_host_of_a_rehearsal_has_no_cards_and_that_is_fine():
     host = Host("gpu-1", "executor", Connection("x"), {**VALUES, "executor_gpu_proof": "simulated"})
     found = named(facts(gpus__nvml=None, configuration__runtime={"kind": "missing"}), host)
     assert {check.status for check in found.values()} == {"skipped"}
+
+
+def test_whoever_has_no_quotas_is_told_why_and_what_to_do():
+    for changes, why, cure in (
+        ({"docker__containerd": True}, "containerd keeps", "nvidia_docker_disk"),
+        ({"docker__filesystem": "ext4"}, "/var/lib/docker is on ext4", "nvidia_docker_disk"),
+        ({"docker__options": ["rw"]}, "XFS without project quotas", "mount it anew"),
+        ({"docker__disk_gb": 200.0}, "200 GB of disk for 151 GB", "226 GB would do; a new host gets an empty disk"),
+    ):
+        (found,) = named(facts(**changes)).values()
+        assert why in found.message
+        assert cure in found.remedy
+    assert named(facts(docker__driver="btrfs", docker__filesystem="btrfs", docker__options=[])) == {}
+
+
+@pytest.mark.parametrize(("active", "keeper"), [(["ntpsec.service"], "ntpsec"), ([], None)])
+def test_who_keeps_the_clock_is_looked_for_among_those_that_deploys_know(monkeypatch, active, keeper):
+    monkeypatch.setitem(sys.modules, "probe", probe)  # it comes along to a host
+    on_host = importlib.import_module("celium_ops.remote.on_host.survey")
+    asked = survey._asked(Host("gpu-1", "executor", Connection("x"), {"celium_stack_dir": "/opt/celium"}), False)
+    assert asked["keepers"] == computed_variables("common")["_common_clock_keepers"]
+
+    def said(*words):
+        return (
+            "yes"
+            if words[0] == "timedatectl"
+            else "\n".join("active" if unit in active else "inactive" for unit in words[2:])
+        )
+
+    monkeypatch.setattr(on_host, "_said", said)
+    assert on_host.clock(asked)["keeper"] == keeper
 
 
 def test_a_miner_is_not_asked_for_what_only_executors_need():

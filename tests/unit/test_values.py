@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celium_ops.fleet.values import WrongValueError, check
+from celium_ops.fleet.values import WrongValueError, check, is_lasting
 
 HOTKEY = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 
@@ -25,6 +25,9 @@ GOOD = [
     ("hotkeys", [HOTKEY], [HOTKEY]),
     ("hotkeys", [], []),
     ("bool", False, False),
+    ("device", "/dev/nvme1n1", "/dev/nvme1n1"),
+    ("device", "/dev/disk/by-id/nvme-eui.0025_A:1+x", "/dev/disk/by-id/nvme-eui.0025_A:1+x"),
+    ("device", "/dev/mapper/vg-docker", "/dev/mapper/vg-docker"),
 ]
 
 BAD = [
@@ -41,6 +44,15 @@ BAD = [
     ("int", "1e3"),
     ("float", "2,5"),
     ("bool", "yes"),
+    ("device", "nvme1n1"),
+    ("device", "/dev"),
+    ("device", "/dev/"),
+    ("device", "/srv/disk.img"),
+    ("device", "/dev/../etc/passwd"),
+    ("device", "/dev/disk/.."),
+    ("device", "/dev/sd$(reboot)"),
+    ("device", "UUID=1234"),
+    ("device", 7),
     ("path", "wallets"),
     ("str", "two\nlines"),
     ("str", ""),
@@ -71,6 +83,26 @@ BAD = [
 @pytest.mark.parametrize(("kind", "value", "expected"), GOOD)
 def test_a_good_value_is_taken(kind, value, expected):
     assert check(kind, value) == expected
+
+
+LASTING = [
+    ("/dev/sdb", False),
+    ("/dev/vda", False),
+    ("/dev/xvdf", False),
+    ("/dev/nvme1n1", False),
+    ("/dev/md127", False),
+    ("/dev/dm-0", False),
+    ("/dev/disk/by-id/nvme-X_1", True),
+    ("/dev/disk/by-path/pci-0000:01:00.0-nvme-1", True),
+    ("/dev/mapper/vg-docker", True),
+    ("/dev/vg/docker", True),
+    ("/dev/md/docker", True),
+]
+
+
+@pytest.mark.parametrize(("device", "lasting"), LASTING)
+def test_a_name_that_another_disk_may_have_after_a_boot_is_known(device, lasting):
+    assert is_lasting(check("device", device)) is lasting
 
 
 @pytest.mark.parametrize(("kind", "value"), BAD)

@@ -26,12 +26,12 @@ Facts = dict[str, Any]
 _QUICK = 8
 _DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
 _DAEMON = Path("/etc/docker/daemon.json")
+_MOUNTS = Path("/proc/mounts")
 _RUNTIME = Path("/etc/nvidia-container-runtime/config.toml")
 _NVML = Path("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1")
 _MODULE = Path("/sys/module/nvidia/version")
 _DAEMON_KEYS = ("features", "hosts", "log-driver", "log-opts")
 _LISTENING = "0A"
-_KEEPERS = ("chrony", "chronyd", "systemd-timesyncd", "ntpsec", "ntp", "ntpd", "openntpd")
 _PACKAGE_FORM = "${binary:Package}\t${Version}\t${db:Status-Want}\t${db:Status-Status}\n"
 
 
@@ -68,8 +68,11 @@ def docker(_asked: Facts) -> Facts:
     # Docker 29 on a new host keeps images and containers with containerd.
     apart = any("io.containerd.snapshotter" in str(value) for value in info.get("DriverStatus") or ())
     root = "/var/lib/containerd" if apart else info["DockerRootDir"]
-    mounts = (line.split()[1:4] for line in Path("/proc/mounts").read_text().splitlines())
-    _, filesystem, options = max((mount for mount in mounts if _below(root, mount[0])), key=lambda mount: len(mount[0]))
+    mounts = (line.split()[1:4] for line in _MOUNTS.read_text().splitlines())
+    # Of several on one folder the last is seen.
+    _, filesystem, options = sorted((mount for mount in mounts if _below(root, mount[0])), key=lambda one: len(one[0]))[
+        -1
+    ]
     usage = shutil.disk_usage(root)
     return {
         "version": info["ServerVersion"],
@@ -78,7 +81,9 @@ def docker(_asked: Facts) -> Facts:
         "live_restore": info["LiveRestoreEnabled"],
         "root": root,
         "filesystem": filesystem,
-        "quotas": not apart and filesystem == "xfs" and bool({"prjquota", "pquota"} & set(options.split(","))),
+        "driver": info["Driver"],
+        "containerd": apart,
+        "options": options.split(","),
         "disk_gb": usage.total / 1e9,
         "free_gb": usage.free / 1e9,
     }
@@ -220,11 +225,12 @@ def _driver() -> Facts:
     }
 
 
-def clock(_asked: Facts) -> Facts:
+def clock(asked: Facts) -> Facts:
     """Return the time, and whether something keeps it right; null where nobody can tell."""
     said = _said("timedatectl", "show", "-p", "NTPSynchronized", "--value").strip()
-    states = dict(zip(_KEEPERS, _said("systemctl", "is-active", *_KEEPERS).split(), strict=False))
-    keeper = next((name for name in _KEEPERS if states.get(name) == "active"), None)
+    states = _said("systemctl", "is-active", *asked["keepers"]).split()
+    active = [unit for unit, state in zip(asked["keepers"], states, strict=False) if state == "active"]
+    keeper = active[0].rpartition(".")[0] if active else None
     return {"synchronised": said == "yes" if said else None, "keeper": keeper, "now": time.time()}
 
 

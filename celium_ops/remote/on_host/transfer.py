@@ -1,6 +1,7 @@
 """Take bytes for a moment, say how many came in which time, and give some back: how fast the way between us is.
 
-How many bytes and seconds at most, each way, comes as JSON in the arguments. It ends by itself in any case.
+How many bytes and seconds at most, each way, comes as JSON in the arguments. It ends by itself in any case. Our end of
+the way counts with ``taken``, too.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ SPARE = 10
 """Seconds beside the two ways after which it ends, whoever still listens."""
 
 
-def taken(most: int, seconds: float) -> dict[str, Any]:
-    """Return how many bytes came after the first ones, and in how many seconds."""
+def taken(source: int, most: int, seconds: float) -> dict[str, Any]:
+    """Return how many bytes came after the first ones from a file descriptor, and in how many seconds."""
     count, began, last = 0, None, 0.0
-    while count < most and select.select([0], [], [], SPARE if began is None else began + seconds - last)[0]:
-        chunk = os.read(0, CHUNK)
+    while count < most and select.select([source], [], [], SPARE if began is None else began + seconds - last)[0]:
+        chunk = os.read(source, CHUNK)
         if not chunk:
             break
         last = time.monotonic()
@@ -47,7 +48,7 @@ def give(most: int, seconds: float) -> None:
 def main(asked: dict[str, Any]) -> None:
     """Take, say, and give."""
     signal.alarm(int(2 * asked["seconds"]) + SPARE)
-    print(json.dumps(taken(asked["bytes"], asked["seconds"])), flush=True)  # noqa: T201  # it is the answer
+    print(json.dumps(taken(0, asked["bytes"], asked["seconds"])), flush=True)  # noqa: T201  # it is the answer
     give(asked["bytes"], asked["seconds"])
 
 
