@@ -38,6 +38,7 @@ ANSIBLE_TYPES = {
     "image": "str",
     "host": "str",
     "device": "str",
+    "pools": "list",
 }
 JSON_TYPES = {
     "int": "integer",
@@ -47,6 +48,7 @@ JSON_TYPES = {
     "float": "number",
     "bool": "boolean",
     "list": "array",
+    "pools": "array",
     "dict": "object",
 }
 

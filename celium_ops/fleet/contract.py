@@ -34,6 +34,7 @@ Kind = Literal[
     "registry",
     "host",
     "device",
+    "pools",
 ]
 
 GROUP_OF_ROLE = {"miner": "miners", "executor": "executors", "gpu_proof": "executors", "validator": "validators"}

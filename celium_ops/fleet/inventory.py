@@ -7,6 +7,7 @@ import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -238,6 +239,7 @@ class _HostChecker:
 def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
     """Yield what is wrong between hosts: links to miners, hotkeys, endpoints used twice, validators left out."""
     yield from _given_twice(fleet, resolved)
+    yield from _hidden_by_pools(fleet, resolved)
     outdated = next((host for host in fleet.hosts.values() if host.outdated), None)
     if outdated:
         message = "celium_dialect: celium cannot read today's main chain (finney); deploy wants --accept-outdated there"
@@ -252,6 +254,31 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
         if host.miner and host.values.get("celium_dialect") == "lium" and host.values.get("executor_price") is None:
             message = f"{host.name} has no executor_price, so it will not be registered and earns nothing"
             yield at("executor_price", "warning", message, all_variables()["executor_price"].meaning)
+
+
+def _hidden_by_pools(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:
+    """Yield pools of container addresses that hold the address of a host: the containers could not reach it."""
+    addresses = [(address, host.name) for host in fleet.hosts.values() if (address := _ipv4(host.connection.address))]
+    held: dict[str, tuple[IPv4Address, str] | None] = {}  # a fleet has many hosts and few pools
+    for host in fleet.hosts.values():
+        for pool in host.values.get("nvidia_docker_address_pools") or ():
+            base = pool["base"]
+            if base not in held:
+                network = IPv4Network(base)
+                held[base] = next((one for one in addresses if one[0] in network), None)
+            if found := held[base]:
+                message = (
+                    f"{base} holds {found[0]}, the address of {found[1]}, which containers of {host.name} would hide"
+                )
+                key, expected = "nvidia_docker_address_pools", "a network in which no host is"
+                yield _at_key(fleet.inventory, resolved[host.name], key, "error", f"{key}: {message}", expected)
+
+
+def _ipv4(text: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(text)
+    except ValueError:  # a name
+        return None
 
 
 def _given_twice(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:

@@ -6,10 +6,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network
+from itertools import combinations
 from typing import Any
 
 import base58
 
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+SMALLEST_NETWORK = 29
+"""Bits of a network with room for a few containers beside its router."""
 IMAGE = re.compile(r"^[a-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?$")
 
 
@@ -173,6 +178,27 @@ def _port_mappings(value: Any) -> list[list[int]]:
         raise expected from None
 
 
+def _pools(value: Any) -> list[dict[str, Any]]:
+    """Check pools of addresses as Docker's ``default-address-pools`` has them."""
+    try:
+        pools = [_pool(one) for one in value]
+    except (TypeError, ValueError):
+        raise WrongValueError("a list of networks and sizes, as [{base: 10.200.0.0/16, size: 24}]") from None
+    if not all(any(base.subnet_of(private) for private in PRIVATE) for base, _ in pools):
+        raise WrongValueError(f"a list of private networks, in {', '.join(map(str, PRIVATE))}")
+    if not all(base.prefixlen <= size <= SMALLEST_NETWORK for base, size in pools):
+        raise WrongValueError(f"a list whose sizes lie between the bits of their base and {SMALLEST_NETWORK}")
+    if any(one.overlaps(other) for (one, _), (other, _) in combinations(pools, 2)):
+        raise WrongValueError("a list of networks that do not overlap")
+    return [{"base": str(base), "size": size} for base, size in pools]
+
+
+def _pool(value: Any) -> tuple[IPv4Network, int]:
+    if not isinstance(value, dict) or value.keys() != {"base", "size"}:
+        raise ValueError
+    return IPv4Network(str(value["base"])), _integer(value["size"])
+
+
 def _is(kind: type, expected: str) -> Callable[[Any], Any]:
     def checker(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -199,6 +225,7 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "percent": _percent,
     "image": _image,
     "registry": _registry,
+    "pools": _pools,
     "list": _is(list, "a list"),
     "dict": _is(dict, "keys with values"),
 }

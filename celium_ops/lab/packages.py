@@ -2,7 +2,8 @@
 
 Docker's packages bring Ubuntu's engine, so what is installed runs; Debian's refuses to stand beside packages of these
 names, as it would beside the real ones. NVIDIA's have the files of the real ones and no GPU behind them, its driver the
-name of a library and no module. The key is made for one lab and lives in its folder.
+name of a library and no module. Sysbox's, which comes from no repository, hands containers to runc. The key is made for
+one lab and lives in its folder.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ DOCKER = [
 TOOLKIT = [*_toolkit("1.18.1-1"), *_toolkit("1.17.8-1")]
 DRIVERS = [*_driver("580.95.05"), *_driver("580.82.09")]
 DRIVERS_OF = "cuda/repos/ubuntu2404/x86_64"
+SYSBOX = Package("sysbox-ce", "0.6.6-0", "jq")
 
 
 def ensure_repositories(folder: Path) -> str:
@@ -207,6 +209,7 @@ def _write_repositories(site: Path, work: Path) -> None:
     _index(root, "Packages", _packages(TOOLKIT, root, ".", work), f"Architectures: {architecture}\n")
     root = site / DRIVERS_OF
     _index(root, "Packages", _packages(DRIVERS, root, ".", work), f"Architectures: {architecture}\n")
+    _packages([SYSBOX], site / "sysbox", ".", work)
 
 
 def _packages(packages: list[Package], root: Path, pool: str, work: Path) -> str:
@@ -234,7 +237,7 @@ def _write_tree(package: Package, tree: Path) -> None:
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-        path.chmod(0o755 if name.startswith("usr/bin/") else 0o644)
+        path.chmod(0o755 if name.startswith(("usr/bin/", "DEBIAN/p")) else 0o644)
     for name, target in package.links:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).symlink_to(target)

@@ -257,6 +257,29 @@ def _daemon(daemon: Facts) -> Checks:
     yield _is("docker.logs", limited, message, "set log-opts max-size in daemon.json", "warn")
 
 
+def _networks(_host: Host, facts: Facts) -> Checks:
+    """Tell whether containers have addresses of a network that the host has a route to, or may get them.
+
+    Docker itself passes over what has a route when it makes a network, but not over what comes later, nor over what
+    its file says, nor over the rest of a network of which the host has a part. Upstream's file (bip 172.24.0.1/16,
+    pool 172.31.0.0/16) lies in what AWS gives to hosts.
+    """
+    seen = facts["networks"]
+    hiding = next((one for one in seen["networks"] if one["hides"]), None)
+    pool = next((one for one in seen["pools"] if one["hides"]), None)
+    remedy = "give nvidia_docker_address_pools that do not hold it, and celium-ops deploy"
+    id_ = "docker.address_pools"
+    if hiding:
+        message = f"Docker's network {hiding['name']} ({hiding['subnet']}) hides {hiding['hides']}"
+        remedy += "; then make that network anew while nobody rents the host"
+        yield Check(id_, "fail", message, hiding["subnet"], remedy=remedy)
+    elif pool:
+        message = f"containers may get addresses in {pool['base']}, which would hide {pool['hides']}"
+        yield Check(id_, "warn", message, pool["base"], remedy=remedy)
+    else:
+        yield Check(id_, "pass", "no network of containers hides one of the host's")
+
+
 def _file(id_: str, path: str, seen: Facts, needed: bool = False) -> Checks:
     """A bind mount of a file that is not there makes a folder in its place."""
     said = {"directory": "is a folder", "invalid": f"is no JSON: {seen.get('error')}", "missing": "is not there"}
@@ -287,9 +310,8 @@ def _reload(facts: Facts) -> Checks:
     message = (
         "Docker prefers CDI, with which sysbox gets no card" if broken else "sysbox and CDI are not in each other's way"
     )
-    yield _is(
-        "gpu.sysbox.cdi", not broken, message, "set features cdi false in daemon.json, and remove the specs in /etc/cdi"
-    )
+    remedy = "nvidia_docker_sysbox: true, and celium-ops deploy switches CDI off"
+    yield _is("gpu.sysbox.cdi", not broken, message, remedy)
 
 
 def _packages(_host: Host, facts: Facts) -> Checks:
@@ -517,6 +539,7 @@ _PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (
     ("docker", _docker),
     ("images", _images),
     ("configuration", _configuration),
+    ("networks", _networks),
     ("packages", _packages),
     ("gpus", _gpus),
     ("containers", _containers),

@@ -18,6 +18,7 @@ from celium_ops.remote.ssh import ask
 
 DEADLINE = 40.0
 
+_PLUGINS = ("probe", "networks")
 _GPU_MODULES = ("pynvml", "celium_ops.gpu.nvml", "celium_ops.gpu.views")
 
 
@@ -77,12 +78,12 @@ def _known() -> dict[str, list[str]]:
 
 @cache
 def _program(gpus: bool) -> str:
-    names = ("probe", *(("celium_ops", "celium_ops.gpu", *_GPU_MODULES) if gpus else ()))
+    names = (*_PLUGINS, *(("celium_ops", "celium_ops.gpu", *_GPU_MODULES) if gpus else ()))
     return program("survey", {name: _source(name) for name in names})
 
 
 def _source(name: str) -> str:
-    if name == "probe":
+    if name in _PLUGINS:
         return shared(name)
     if name not in _GPU_MODULES:
         return ""

@@ -35,7 +35,10 @@ LARGEST_TEXT = 65536
 _MOUNTS, _FSTAB = pathlib.Path("/proc/self/mounts"), pathlib.Path("/etc/fstab")
 _HASH = "com.docker.compose.config-hash"
 _SHOWN = frozenset(
-    {"insecure-registries", "live-restore", "log-driver", "log-opts.max-file", "log-opts.max-size", "storage-driver"}
+    {
+        *("bip", "default-address-pools", "features.cdi", "insecure-registries", "live-restore", "log-driver"),
+        *("log-opts.max-file", "log-opts.max-size", "storage-driver"),
+    }
 )
 """Keys of Docker's configuration that hold no secret; the value of another may."""
 _VARIABLE = re.compile(rb"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")

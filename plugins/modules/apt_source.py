@@ -12,7 +12,11 @@ version_added: 0.1.0
 description:
   - Checks the signing key against its fingerprint and the repository against the key, beside apt's own configuration.
     Only then the keyring and the source take their places; whatever fails before leaves the host as it was.
-  - Other sources of the same repository are removed, as two keyrings for one repository stop every C(apt update).
+  - Other entries of the same repository, whatever the suite, are taken out of all source files, as two keyrings for one
+    repository stop every C(apt update). Other entries of these files stay.
+  - The same key in C(/etc/apt/trusted.gpg.d), where it is good for every repository, is removed unless another source
+    needs it, or may. Keyrings elsewhere stay; they trust nothing by themselves.
+  - What is changed or removed is kept beside, under a name that ends in V(~) and that apt passes over without a word.
   - The key is trusted for this repository only. Neither gpg nor python3-debian is needed on the host.
   - Package lists are not fetched.
 author: The celium-ops authors
@@ -46,6 +50,11 @@ options:
     description: The file that keeps the key; binary if it ends in V(.gpg), else ASCII-armoured.
     type: path
     required: true
+  legacy:
+    description: Where its publisher had the repository before, as patterns of URIs; their entries are removed as well.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode: {support: full, details: the key and the repository are checked as well}
   diff_mode: {support: full}
@@ -65,30 +74,42 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files that changed, those that held another source of the repository included.
+  description: The files that changed, those that held another source of the repository or its key included.
   returned: success
+  type: list
+  elements: str
+backup_files:
+  description: Copies of those of them that were there before.
+  returned: when not in check mode
   type: list
   elements: str
 """
 
-import base64
 import binascii
-import hashlib
 import os
 import re
 import shutil
 import tempfile
-import textwrap
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celium.ops.plugins.module_utils.openpgp import (
+    HEADER,
+    armoured,
+    keys_in,
+    keys_of,
+    names_of,
+    unarmoured,
+)
+from ansible_collections.celium.ops.plugins.module_utils.source_files import entries, is_idle, place, without
 
 SOURCES = Path("/etc/apt/sources.list")
 PARTS = Path("/etc/apt/sources.list.d")
-HEADER = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
-FOOTER = "-----END PGP PUBLIC KEY BLOCK-----"
-PUBLIC_KEY = 6
-"""The packet that begins a key (RFC 9580, 5.5.1.1); all up to the next one belongs to it."""
+TRUSTED = Path("/etc/apt/trusted.gpg.d")
+"""Keys in here are good for every source that names none."""
+LISTS = Path("/var/lib/apt/lists")
+SIGNED = ("_InRelease", "_Release.gpg")
 
 # Read after apt's own configuration, so the host's proxies and certificates hold. The hooks would take what is fetched
 # here for an update of the host's package lists.
@@ -111,57 +132,6 @@ class UnusableError(Exception):
     """The key or the repository cannot be used; the message is for the operator."""
 
 
-def packets(data):
-    """Yield ``(tag, body, whole packet)`` for each packet of an OpenPGP message (RFC 9580, 4.2)."""
-    while data:
-        if data[0] & 0xC0 == 0xC0:
-            tag, first = data[0] & 0x3F, data[1]
-            if first < 192:
-                start, length = 2, first
-            elif first < 224:
-                start, length = 3, ((first - 192) << 8) + data[2] + 192
-            elif first == 255:
-                start, length = 6, int.from_bytes(data[2:6], "big")
-            else:
-                raise ValueError("a packet of unknown length")
-        elif data[0] & 0xC0 == 0x80 and data[0] & 3 != 3:
-            tag, start = (data[0] & 0x3C) >> 2, 1 + (1 << (data[0] & 3))
-            length = int.from_bytes(data[1:start], "big")
-        else:
-            raise ValueError("no OpenPGP packet")
-        if start + length > len(data):
-            raise ValueError("it ends too early")
-        yield tag, data[start : start + length], data[: start + length]
-        data = data[start + length :]
-
-
-def fingerprint_of(body):
-    """Return the fingerprint of a public key of version 4 (RFC 9580, 5.5.4.2), which every apt of today knows."""
-    if body[:1] != b"\x04":
-        raise ValueError("a key of another version than 4")
-    return hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest().upper()  # noqa: S324 - so defined
-
-
-def keys_in(text):
-    """Return the keys of an ASCII-armoured text, each as bytes, by fingerprint.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    lines = "".join(f"{line.strip()}\n" for line in text.splitlines())
-    blocks = re.findall(rf"^{HEADER}\n(?:\S+: .*\n)*\n((?:[A-Za-z0-9+/]+={{0,2}}\n)+)(?:=.*\n)?{FOOTER}$", lines, re.M)
-    keys, current = {}, None
-    for tag, body, whole in packets(b"".join(base64.b64decode(block) for block in blocks)):
-        if tag == PUBLIC_KEY:
-            current = fingerprint_of(body)
-        if current is None:
-            raise ValueError("a part of a key without its beginning")
-        keys[current] = keys.get(current, b"") + whole
-    if not keys:
-        raise ValueError("there is no ASCII-armoured key in it")
-    return keys
-
-
 def checked_key(text, origin, wanted):
     """Return the key with the wanted fingerprint; a forged part of it would not pass apt's own checks."""
     if not re.fullmatch("[0-9A-F]{40}", wanted):
@@ -178,18 +148,6 @@ def checked_key(text, origin, wanted):
     return keys[wanted]
 
 
-def armoured(key):
-    """Return a key as text (RFC 9580, 6); gpg of Debian 12 wants the checksum."""
-    checksum = 0xB704CE
-    for byte in key:
-        checksum ^= byte << 16
-        for _ in range(8):
-            checksum = checksum << 1 ^ (0x1864CFB if checksum & 0x800000 else 0)
-    lines = textwrap.wrap(base64.b64encode(key).decode(), 64)
-    check = "=" + base64.b64encode(checksum.to_bytes(3, "big")).decode()
-    return "\n".join([HEADER, "", *lines, check, FOOTER, ""]).encode()
-
-
 def source(params, keyring):
     """Return the text of the source that trusts the keyring."""
     fields = {
@@ -200,39 +158,6 @@ def source(params, keyring):
         "Signed-By": str(keyring),
     }
     return "# Written by celium-ops.\n" + "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
-
-
-def without(text, uri, suite, deb822):
-    """Return the text of another source file without our repository.
-
-    A stanza that names more places than ours stays; should it contradict ours, apt says so before anything changes.
-    """
-    parts = re.split(r"(\n(?:[ \t]*\n)+)" if deb822 else r"(\n)", text)
-    where = place_of_stanza if deb822 else place_of_line
-    ours = (uri.rstrip("/"), suite)
-    if all(where(part) != ours for part in parts):
-        return text
-    # Every second part is what separates two entries; it goes with the one before it.
-    kept = [part for number, part in enumerate(parts) if where(parts[number - number % 2]) != ours]
-    return "".join(kept)
-
-
-def is_idle(text):
-    """Tell whether a source file names nothing."""
-    return all(line.strip() == "" or line.lstrip().startswith("#") for line in text.splitlines())
-
-
-def place_of_stanza(stanza):
-    """Return the ``(URI, suite)`` of a stanza of a .sources file."""
-    found = (re.search(rf"^{name}:(.*)$", stanza, re.M | re.I) for name in ("URIs", "Suites"))
-    uri, suite = (match.group(1).strip() if match else "" for match in found)
-    return uri.rstrip("/"), suite
-
-
-def place_of_line(line):
-    """Return the ``(URI, suite)`` of a line of a .list file; None when it names no repository."""
-    found = re.match(r"\s*deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", line)
-    return (found.group(1).rstrip("/"), found.group(2)) if found else None
 
 
 class Aside:
@@ -292,6 +217,48 @@ def read(path):
     return path.read_bytes() if path.exists() else None
 
 
+def is_needed(path, key, sources, architecture, lists):
+    """Tell whether a source needs the key from its file among those that are trusted for everything, or may.
+
+    ``sources`` are the contents of all source files, by path. What signs a repository that names no keys of its own is
+    in apt's lists; while it was never fetched, nobody knows.
+    """
+    texts = {file: content.decode(errors="surrogateescape") for file, content in sources.items() if content is not None}
+    if any(str(path) in text for text in texts.values()):
+        return True
+    for file, text in texts.items():
+        for entry in entries(text, file.suffix == ".sources"):
+            if not entry.has_keyring and any(may_be_signed(uri, key, architecture, lists) for uri in entry.uris):
+                return True
+    return False
+
+
+def may_be_signed(uri, key, architecture, lists):
+    """Tell whether the key signs a repository, as far as apt's lists know; a signature names the key that made it."""
+    # As apt makes names of URIs (URItoFileName).
+    quoted = re.sub(r'[\\|{}\[\]<>"^~_=!@#$%&*]', lambda one: f"%{ord(one.group()):02x}", place(uri, architecture))
+    name = quoted.replace("/", "_") + "_"
+    releases = [one for one in lists.glob("*Release*") if one.name.startswith(name) and one.name.endswith(SIGNED)]
+    signatures = [unarmoured(one.read_text(errors="replace"), "SIGNATURE") for one in releases]
+    known = bool(signatures) and all(signatures)
+    return not known or any(name in signature for signature in signatures for name in names_of(key))
+
+
+def superfluous(key, sources, architecture, trusted=TRUSTED, lists=LISTS):
+    """Return the files of keys that are trusted for everything, hold this key alone, and are needed by no source."""
+    found = []
+    for path in sorted(file for form in ("*.gpg", "*.asc") for file in trusted.glob(form)):
+        try:
+            content = path.read_bytes()
+            keys = keys_in(content.decode()) if path.suffix == ".asc" else keys_of(content)
+            ours = keys.keys() == keys_of(key).keys()
+            if ours and not is_needed(path, key, sources, architecture, lists):
+                found.append(path)
+        except (ValueError, IndexError):
+            continue  # of another kind, so not ours to judge
+    return found
+
+
 def planned(module, aside):
     """Return the files that differ, with their new content, in the order in which they take their places."""
     params = module.params
@@ -301,21 +268,40 @@ def planned(module, aside):
     key = checked_key(text, "the controller" if given else params["key"], wanted)
     ring = key if params["keyring"].endswith(".gpg") else armoured(key)
     aside.try_repository(params, ring)
-    own = PARTS / f"{params['name']}.sources"
-    sources = {}
-    for path in sorted({SOURCES, *PARTS.glob("*.list"), *PARTS.glob("*.sources")} - {own}):
-        before = (read(path) or b"").decode(errors="surrogateescape")
-        after = without(before, params["uri"], params["suite"], path.suffix == ".sources")
-        goes = after != before and is_idle(after) and path != SOURCES
-        sources[path] = None if goes else after.encode(errors="surrogateescape")
-    sources[own] = source(params, params["keyring"]).encode()
+    architecture = module.run_command(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
+    sources = planned_sources(params, architecture, {path: read(path) or b"" for path in source_files()})
     aside.try_sources(sources)
-    # The keyring first: a source without its key would stop every update.
-    files = {Path(params["keyring"]): ring, **sources}
+    # The keyring first: a source without its key would stop every update. The key that was good for all goes last.
+    files = {Path(params["keyring"]): ring, **sources, **dict.fromkeys(superfluous(key, sources, architecture))}
     return {path: content for path, content in files.items() if (read(path) or b"") != (content or b"")}
 
 
-def place(module, path, content):
+def source_files():
+    """Return apt's source files."""
+    return sorted(path for path in {SOURCES, *PARTS.glob("*.list"), *PARTS.glob("*.sources")} if path.is_file())
+
+
+def planned_sources(params, architecture, present):
+    """Return the contents that the source files are to have, by path, null for one that goes; ours is the last."""
+    patterns = [place(pattern, architecture) for pattern in (params["uri"], *params["legacy"])]
+
+    def ours(uri):
+        return any(fnmatchcase(place(uri, architecture), pattern) for pattern in patterns)
+
+    own = PARTS / f"{params['name']}.sources"
+    found = {}
+    for path, content in present.items():
+        before = content.decode(errors="surrogateescape")
+        after = without(before, ours, path.suffix == ".sources")
+        gone = is_idle(after) and (path == own or (after != before and path != SOURCES))
+        found[path] = None if gone else after.encode(errors="surrogateescape")
+    # Somebody else's stanzas in a file of this name stay there.
+    others = found.pop(own, None)
+    found[own] = source(params, params["keyring"]).encode() + (b"\n" + others.lstrip(b"\n") if others else b"")
+    return found
+
+
+def put(module, path, content):
     """Give a file its content atomically, or remove it."""
     if content is None:
         path.unlink()
@@ -329,7 +315,9 @@ def place(module, path, content):
 
 
 def difference(path, before, after):
-    """Return what Ansible shows of a file's change."""
+    """Return what Ansible shows of a file's change; of a key no more than that it goes."""
+    if path.parent == TRUSTED:
+        before = b"a key that was trusted for every repository\n"
     texts = {"before": (before or b"").decode(errors="replace"), "after": (after or b"").decode(errors="replace")}
     return {"before_header": str(path), "after_header": str(path), **texts}
 
@@ -345,6 +333,7 @@ def main():
             "key": {"type": "str", "required": True, "no_log": False},
             "fingerprint": {"type": "str", "required": True},
             "keyring": {"type": "path", "required": True, "no_log": False},
+            "legacy": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -356,10 +345,12 @@ def main():
             module.fail_json(msg=f"{error}; nothing was changed")
     keyring = Path(module.params["keyring"])
     diff = [difference(path, read(path), content) for path, content in files.items() if path != keyring]
+    result = {"changed": bool(files), "files": [str(path) for path in files], "diff": diff}
     if not module.check_mode:
+        result["backup_files"] = [module.backup_local(str(path)) for path in files if path.exists()]
         for path, content in files.items():
-            place(module, path, content)
-    module.exit_json(changed=bool(files), files=[str(path) for path in files], diff=diff)
+            put(module, path, content)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,13 @@ WRONG = [
         "gpu-1 would stand on the public network test with simulated GPUs",
     ),
     (
+        "shared_port: 9000",
+        "nvidia_docker_address_pools: [{base: 172.80.0.0/16, size: 24}]\n    shared_port: 9000",
+        4,
+        "nvidia_docker_address_pools",
+        "a list of private networks",
+    ),
+    (
         "        miner-1:\n",
         f"        miner-0: {{ansible_host: 192.0.2.7, miner_wallet_name: w, miner_hotkey_ss58: {HOTKEY}}}\n"
         "        miner-1:\n",
@@ -199,6 +206,18 @@ def test_two_executors_cannot_share_an_endpoint(inventory):
     inventory.write_text(FLEET + "        gpu-2: {ansible_host: 192.0.2.2, executor_miner: miner-1}\n")
     _, findings = check_inventory(inventory)
     assert "gpu-2 and gpu-1 share 192.0.2.2:8001" in findings[0].message
+
+
+def test_no_pool_of_containers_holds_a_host(inventory):
+    pools = "nvidia_docker_address_pools: [{base: 10.9.0.0/16, size: 24}, {base: 10.8.0.0/16, size: 24}]"
+    text = FLEET.replace("ansible_host: 192.0.2.1", "ansible_host: 10.8.3.4")
+    inventory.write_text(text.replace("executor_miner: miner-1", f"{pools}\n          executor_miner: miner-1"))
+    _, findings = check_inventory(inventory)
+    assert [(finding.severity, finding.line, finding.key) for finding in findings] == [
+        ("error", 18, "nvidia_docker_address_pools")
+    ]
+    assert "10.8.0.0/16 holds 10.8.3.4, the address of miner-1" in findings[0].message
+    assert "gpu-1" in findings[0].message
 
 
 def test_two_hosts_on_one_machine_are_only_warned_about(inventory):

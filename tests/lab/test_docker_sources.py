@@ -26,6 +26,8 @@ WANTED = {
     "nvidia_docker_toolkit": True,
     "nvidia_docker_toolkit_version": "1.17.8",
 }
+# In AWS's default VPC a host has a route for its own part, and Docker's pools hold all of it.
+VPC = "172.31.16.0/20"
 TRUST = "find /etc/apt /usr/share/keyrings -type f | sort | xargs sha256sum"
 
 
@@ -36,6 +38,7 @@ def host(lab):
     lab.on(
         HOST,
         f"""
+        ip route add blackhole {VPC}
         echo 'deb [signed-by=/etc/apt/keyrings/docker.gpg] {repository(lab)}/ubuntu noble stable' \
             > /etc/apt/sources.list.d/docker.list
         mkdir /etc/docker
@@ -60,6 +63,20 @@ def repository(lab):
 
 def play(lab, folder, *arguments, **values):
     """Play the role alone, with plain Ansible, and return what the host's line of the recap says."""
+    done = played(lab, folder, *arguments, **values)
+    assert done.returncode == 0, done.stdout + done.stderr
+    recap = next(line for line in done.stdout.splitlines() if line.startswith(f"{HOST} "))
+    return {name: int(count) for name, count in (word.split("=") for word in recap.split(":")[1].split())}
+
+
+def refused(lab, folder, **values):
+    """Play the role alone, which has to fail, and return what it prints."""
+    done = played(lab, folder, **values)
+    assert done.returncode == 2, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
+def played(lab, folder, *arguments, **values):
     (folder / "docker.yml").write_text(PLAY)
     command = [
         "ansible-playbook",
@@ -70,10 +87,7 @@ def play(lab, folder, *arguments, **values):
         json.dumps(WANTED | values),
         *arguments,
     ]
-    done = subprocess.run(command, cwd=folder, env=lab.env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    recap = next(line for line in done.stdout.splitlines() if line.startswith(f"{HOST} "))
-    return {name: int(count) for name, count in (word.split("=") for word in recap.split(":")[1].split())}
+    return subprocess.run(command, cwd=folder, env=lab.env, capture_output=True, text=True, check=False)
 
 
 def fault(lab, **values):
@@ -144,7 +158,25 @@ def test_a_virgin_host_can_be_checked(host, tmp_path):
     assert host.on(HOST, f"{TRUST}; ls /tmp | grep celium; command -v dockerd || :") == before
 
 
+def test_pools_that_hide_a_route_are_refused(host, tmp_path):
+    before = host.on(HOST, TRUST)
+    said = refused(host, tmp_path, nvidia_docker_address_pools=[{"base": "172.31.0.0/16", "size": 24}])
+    assert f"nvidia_docker_address_pools has 172.31.0.0/16, but this host has a route to {VPC}" in said
+    assert host.on(HOST, f"{TRUST}; command -v dockerd || :") == before
+
+
 def test_packages_come_from_the_signed_repositories(host, tmp_path):
+    # What apt cannot even read, and a key that it trusts for everything.
+    nvidia = "https://nvidia.github.io"
+    host.on(
+        HOST,
+        f"""
+        /usr/lib/apt/apt-helper download-file {repository(host)}/ubuntu/gpg /etc/apt/trusted.gpg.d/docker.asc
+        printf '# mine\\ndeb [arch=amd64,arm64] {repository(host)}/ubuntu noble stable\\n' >> /etc/apt/sources.list
+        echo 'deb {nvidia}/nvidia-docker/ubuntu18.04/$(ARCH) /' > /etc/apt/sources.list.d/nvidia-docker.list
+        """,
+    )
+    assert "Conflicting values set for option Signed-By" in host.on(HOST, "apt-get update 2>&1 || :")
     assert play(host, tmp_path)["changed"] == 5
     policy = host.on(HOST, "apt-cache policy docker-ce nvidia-container-toolkit")
     base = variables(host)["nvidia_docker_toolkit_repository"]
@@ -154,8 +186,11 @@ def test_packages_come_from_the_signed_repositories(host, tmp_path):
     held = host.on(HOST, "apt-mark showhold").split()
     assert {"docker-ce", "docker-ce-cli", "nvidia-container-toolkit-base"} <= set(held)
     assert host.on(HOST, "apt-get -s upgrade | grep '^Inst docker' || :") == "", "29.1.3 has to wait"
-    assert "docker.list" not in host.on(HOST, "ls /etc/apt/sources.list.d")
-    assert host.on(HOST, "apt-get -qq update 2>&1") == ""
+    names = host.on(HOST, "ls /etc/apt/sources.list.d /etc/apt/trusted.gpg.d").split()
+    assert not {"docker.list", "nvidia-docker.list", "docker.asc"} & set(names)
+    assert sorted(name.split(".")[0] for name in names if name.endswith("~")) == ["docker", "docker", "nvidia-docker"]
+    assert host.on(HOST, "tail -n 1 /etc/apt/sources.list") == "# mine"
+    assert host.on(HOST, "apt-get -qq update 2>&1") == "", "not a word about the copies either"
 
 
 def test_docker_knows_the_runtime_beside_those_of_others(host):
@@ -167,6 +202,15 @@ def test_docker_knows_the_runtime_beside_those_of_others(host):
     assert daemon["exec-opts"] == ["native.cgroupdriver=cgroupfs"], "toolkit 1.17 loses cards when systemd reloads"
     assert "simulated" in host.on(HOST, "nvidia-ctk --version")
     assert host.on(HOST, "dpkg --verify nvidia-container-toolkit-base") == "", "its config.toml is as packaged"
+
+
+def test_its_networks_hide_no_route(host):
+    subnet = "docker network inspect --format '{{(index .IPAM.Config 0).Subnet}}'"
+    assert host.on(HOST, f"{subnet} bridge") == "10.200.0.0/24"
+    assert host.on(HOST, f"docker network create one >/dev/null; {subnet} one") == "10.200.1.0/24"
+    assert "10.200.0.1" in host.on(HOST, "ip -4 address show docker0")
+    # A route to what Docker has itself is none that a later run minds.
+    assert "10.200.1.0/24" in host.on(HOST, "ip route")
 
 
 def test_the_key_is_trusted_for_its_repository_only(host):
@@ -218,3 +262,56 @@ def test_a_runtime_that_someone_set_up_otherwise_stays(host, tmp_path):
         HOST, f'sed -i \'s#"nvidia-container-runtime"#"/usr/bin/nvidia-container-runtime"#\' {path}; touch -d @0 {path}'
     )
     assert play(host, tmp_path)["changed"] == 0
+
+
+def sysbox(lab):
+    """Return what an inventory says of the lab's stand-in of sysbox's package."""
+    digest, file = lab.on("packages", "sha256sum /srv/sysbox/*.deb").split()
+    url = repository(lab).replace("/docker/linux", file.removeprefix("/srv"))
+    return {
+        "nvidia_docker_sysbox": True,
+        "nvidia_docker_sysbox_package": url,
+        "nvidia_docker_sysbox_sha256": digest,
+    }
+
+
+def test_another_package_than_sysbox_is_not_installed(host, tmp_path):
+    wanted = sysbox(host)
+    said = refused(host, tmp_path, **wanted | {"nvidia_docker_sysbox_sha256": None})
+    assert "nvidia_docker_sysbox_sha256 must say" in said
+    said = refused(host, tmp_path, **wanted | {"nvidia_docker_sysbox_sha256": "0" * 64})
+    assert wanted["nvidia_docker_sysbox_sha256"] in said
+    assert host.on(HOST, "command -v sysbox-runc || :") == ""
+
+
+def test_sysbox_finds_docker_ready_for_it_and_cdi_goes_off(host, tmp_path):
+    unit = "nvidia-cdi-refresh.path"
+    host.on(
+        HOST,
+        rf"""
+        printf '[Path]\nPathChanged=/nothing\nUnit=docker.service\n[Install]\nWantedBy=multi-user.target\n' \
+            > /etc/systemd/system/{unit}
+        systemctl daemon-reload; systemctl enable -q --now {unit}
+        mkdir -p /etc/cdi; echo 'cdiVersion: 0.5.0' > /etc/cdi/nvidia.yaml
+        """,
+    )
+    wanted, kept = sysbox(host), "ls /etc/cdi; cat /etc/docker/daemon.json; command -v sysbox-runc || :"
+    before = host.on(HOST, kept)
+    assert play(host, tmp_path, "--check", **wanted)["changed"] > 0
+    assert host.on(HOST, kept) == before
+    assert play(host, tmp_path, **wanted)["changed"] > 0
+    runtimes = json.loads(host.on(HOST, "docker info --format '{{json .Runtimes}}'"))
+    assert {"runc", "kata", "nvidia", "sysbox-runc"} <= set(runtimes)
+    daemon = json.loads(host.on(HOST, "cat /etc/docker/daemon.json"))
+    assert daemon["features"] == {"cdi": False}
+    assert daemon["default-address-pools"] == [{"base": "10.200.0.0/16", "size": 24}], "as it was"
+    assert host.on(HOST, "ls /etc/cdi") == "nvidia.yaml.celium-ops"
+    assert host.on(HOST, f"systemctl is-enabled {unit} || :; systemctl is-active {unit} || :").split() == [
+        "disabled",
+        "inactive",
+    ]
+    assert host.on(HOST, "systemctl is-active sysbox; sysbox-runc --version") == "active\nsysbox-runc 0.6.6 (simulated)"
+    assert play(host, tmp_path, **wanted)["changed"] == 0
+    host.on(HOST, "systemctl stop sysbox; mv /etc/cdi/nvidia.yaml.celium-ops /etc/cdi/nvidia.yaml")
+    assert play(host, tmp_path, **wanted)["changed"] == 1
+    assert host.on(HOST, "systemctl is-active sysbox; ls /etc/cdi") == "active\nnvidia.yaml.celium-ops"

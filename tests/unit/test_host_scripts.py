@@ -12,7 +12,7 @@ import sys
 import jinja2
 import pytest
 import yaml
-from ansible_collections.celium.ops.plugins.module_utils import probe
+from ansible_collections.celium.ops.plugins.module_utils import networks, probe
 
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import computed_variables
@@ -42,11 +42,14 @@ elif verb == "start":
     if not unit.get("left_out"):
         unit["active"] = "active"
     save()
-elif verb == "enable":
+elif verb == "stop":
+    units[names[0]]["active"] = "inactive"
+    save()
+elif verb in ("enable", "disable"):
     if units[names[0]]["enabled"] == "masked":
         sys.exit("Unit file is masked.")
     assert os.environ["SYSTEMD_OFFLINE"] == "1", "it would reload systemd"
-    units[names[0]]["enabled"] = "enabled"
+    units[names[0]]["enabled"] = verb + "d"
     save()
 """
 KEPT = {"active": "active", "enabled": "enabled"}
@@ -54,7 +57,7 @@ STOPPED = {"active": "inactive", "enabled": "enabled"}
 OFF = {"active": "inactive", "enabled": "disabled"}
 
 
-def script(role: str, name: str, **values: str) -> str:
+def script(role: str, name: str, **values: object) -> str:
     """Return a script as Ansible would hand it over."""
     known = computed_variables(role) | values
     text = known[name]
@@ -151,7 +154,8 @@ def test_cards_that_no_cgroups_takes_are_seen_by_preflight_and_deploy_and_given_
 ):
     file = tmp_path / "config.toml"
     file.write_text(text)
-    monkeypatch.setitem(sys.modules, "probe", probe)  # it comes along to a host
+    for module in (probe, networks):  # they come along to a host
+        monkeypatch.setitem(sys.modules, module.__name__.rpartition(".")[2], module)
     survey = importlib.import_module("celium_ops.remote.on_host.survey")
     monkeypatch.setattr(survey, "_RUNTIME", file)
     assert survey._runtime() == {"kind": "file", "no_cgroups": wrong}
@@ -196,3 +200,89 @@ def test_persistence_where_a_driver_brings_it(host, tmp_path, units, said, wrong
         persist = script("nvidia_docker", "_nvidia_docker_persist")
         assert host(persist, "look", units)[2] == units
         assert host(persist, "start", units)[2] == {"nvidia-persistenced.service": KEPT}
+
+
+SYSBOX = {"sysbox.service": KEPT}
+REFRESH = {"nvidia-cdi-refresh.path": KEPT, "nvidia-cdi-refresh.service": STOPPED}
+REFRESH_OFF = {"nvidia-cdi-refresh.path": OFF, "nvidia-cdi-refresh.service": OFF}
+CDI_UNITS = "nvidia-cdi-refresh.path\nnvidia-cdi-refresh.service\n"
+STARTED = "sysbox is enabled\nsysbox is started\n"
+
+
+@pytest.mark.parametrize(
+    ("units", "spec", "said", "after"),
+    [
+        (SYSBOX, False, "", SYSBOX),
+        (SYSBOX | REFRESH_OFF, False, "", SYSBOX | REFRESH_OFF),
+        (SYSBOX | REFRESH, True, CDI_UNITS + "SPEC\n", SYSBOX | REFRESH_OFF),
+        (SYSBOX, True, "SPEC\n", SYSBOX),
+        ({"sysbox.service": OFF}, False, STARTED, SYSBOX),
+        ({"sysbox.service": STOPPED}, False, "sysbox is started\n", SYSBOX),
+        ({"sysbox.service": STOPPED} | REFRESH, True, f"sysbox is started\n{CDI_UNITS}SPEC\n", SYSBOX | REFRESH_OFF),
+    ],
+)
+def test_sysbox_runs_and_cdi_is_off(host, tmp_path, units, spec, said, after):
+    (tmp_path / "sysbox-runc").write_text("#!/bin/sh\n")
+    (tmp_path / "sysbox-runc").chmod(0o755)
+    file = tmp_path / "nvidia.yaml"
+    if spec:
+        file.write_text("cdiVersion: x\n")
+    known = {"_nvidia_docker_cdi_specs": [str(file)], "_nvidia_docker_loose": "true", "nvidia_docker_sysbox": True}
+    expected = said.replace("SPEC", str(file))
+
+    def probe_says(units):
+        found = host(script("nvidia_docker", "_nvidia_docker_probe", **known), "sh", units)
+        assert found[2] == units, "a probe only looks"
+        return yaml.safe_load(found[1])
+
+    states = (units["sysbox.service"]["enabled"], units["sysbox.service"]["active"])
+    assert probe_says(units)["sysbox"] == " ".join(states)
+    assert probe_says(units)["cdi"].split() == [line for line in expected.splitlines() if not line.startswith("sysbox")]
+    on = script("nvidia_docker", "_nvidia_docker_sysbox_on", **known)
+    assert host(on, "look", units) == (0, expected, units)
+    assert file.exists() == spec
+    assert host(on, "start", units) == (0, expected, after)
+    assert not file.exists()
+    assert (tmp_path / "nvidia.yaml.celium-ops").exists() == spec, "kept beside, under a name that nobody reads"
+    assert host(on, "start", after) == (0, "", after)
+    works = computed_variables("nvidia_docker")["_nvidia_docker_sysbox_works"]
+    assert (probe_says(after)["sysbox"], probe_says(after)["cdi"]) == (works, "")
+
+
+def test_sysbox_that_does_not_start_is_an_error(host):
+    on = script("nvidia_docker", "_nvidia_docker_sysbox_on")
+    assert host(on, "start", {"sysbox.service": STOPPED | {"broken": True}})[0] == 1
+
+
+DOCKER = r"""#!/bin/sh
+case "$*" in
+ps)
+  echo 'CONTAINER ID   IMAGE   COMMAND   CREATED       STATUS       PORTS             NAMES'
+  echo '0a             pod:1   "x y"     2 hours ago   Up 2 hours   0.0.0.0:1->1/tcp  container_1'
+  echo '0b             b       "z"       now           Up                             executor-1';;
+"network ls -q") printf 'a1\nb2\n';;
+"network inspect a1 b2") printf '[{\n "Options": {\n  "com.docker.network.bridge.name": "docker0",\n}},'
+  printf '{"Options": {\n  "com.docker.network.bridge.name": "mine"\n}}]\n';;
+esac
+"""
+IP = """#!/bin/sh
+echo '[{"dst":"default","gateway":"10.0.0.1","dev":"eth0","flags":[]},{"dst":"10.0.0.0/24","flags":["linkdown"]}]'
+"""
+
+
+def test_the_probe_sees_routes_and_what_runs(host, tmp_path):
+    def look(**wanted):
+        known = {"_nvidia_docker_loose": "true", **wanted}
+        return yaml.safe_load(host(script("nvidia_docker", "_nvidia_docker_probe", **known), "sh", {})[1])
+
+    for name, text in (("docker", DOCKER), ("ip", IP)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    seen = look()
+    assert [route["dst"] for route in seen["routes"]] == ["default", "10.0.0.0/24"]
+    assert not {"bridges", "running", "sysbox", "cdi"} & seen.keys(), "each costs every host time"
+    assert look(nvidia_docker_address_pools=[1])["bridges"] == "docker0 mine"
+    seen = look(nvidia_docker_sysbox=True)
+    assert (seen["running"], seen["sysbox"], seen["cdi"]) == ("container_1 executor-1", "", "")
+    (tmp_path / "ip").write_text("#!/bin/sh\nexit 1\n")
+    assert look()["routes"] is None

@@ -28,6 +28,13 @@ GOOD = [
     ("device", "/dev/nvme1n1", "/dev/nvme1n1"),
     ("device", "/dev/disk/by-id/nvme-eui.0025_A:1+x", "/dev/disk/by-id/nvme-eui.0025_A:1+x"),
     ("device", "/dev/mapper/vg-docker", "/dev/mapper/vg-docker"),
+    ("pools", [], []),
+    ("pools", [{"base": "10.200.0.0/16", "size": "24"}], [{"base": "10.200.0.0/16", "size": 24}]),
+    (
+        "pools",
+        [{"base": "172.24.0.0/16", "size": 16}, {"base": "192.168.0.0/20", "size": 29}],
+        [{"base": "172.24.0.0/16", "size": 16}, {"base": "192.168.0.0/20", "size": 29}],
+    ),
 ]
 
 BAD = [
@@ -77,6 +84,19 @@ BAD = [
     ("port_mappings", [[1, 70000]]),
     ("list", "a"),
     ("dict", []),
+    ("pools", "10.200.0.0/16"),
+    ("pools", 10),
+    ("pools", ["10.200.0.0/16"]),
+    ("pools", [{"base": "10.200.0.0/16"}]),
+    ("pools", [{"base": "10.200.0.0/16", "size": 24, "bip": "x"}]),
+    ("pools", [{"base": "10.200.0.1/16", "size": 24}]),
+    ("pools", [{"base": "10.200.0.0/16", "size": "small"}]),
+    ("pools", [{"base": "10.200.0.0/16", "size": 15}]),
+    ("pools", [{"base": "10.200.0.0/16", "size": 30}]),
+    ("pools", [{"base": "172.0.0.0/8", "size": 24}]),
+    ("pools", [{"base": "172.80.0.0/16", "size": 24}]),
+    ("pools", [{"base": "fd00::/64", "size": 80}]),
+    ("pools", [{"base": "10.200.0.0/16", "size": 24}, {"base": "10.0.0.0/8", "size": 24}]),
 ]
 
 

@@ -1,7 +1,8 @@
 """What preflight wants to know of a host, in one go. It only reads, and leaves nothing.
 
-It is fed to ``python3`` on the host, with the standard library and what the controller sends along: ``probe``, which
-our Ansible modules use, and for hosts with GPUs NVML's bindings and two files of the prover. It prints one JSON object.
+It is fed to ``python3`` on the host, with the standard library and what the controller sends along: ``probe`` and
+``networks``, which our Ansible plugins use, and for hosts with GPUs NVML's bindings and two files of the prover. It
+prints one JSON object.
 What cannot be read is null, with the reason.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from networks import hidden
 from probe import docker as docker_says
 
 Facts = dict[str, Any]
@@ -145,6 +147,37 @@ def _runtime() -> Facts:
     return {"kind": "file", "no_cgroups": said is not None and said[1] == "true"}
 
 
+def networks(_asked: Facts) -> Facts:
+    """Return which of Docker's networks, and which pools in its file, hide something that the host has a route to."""
+    routes = json.loads(_said("ip", "-json", "-4", "route", "show") or "null")
+    if routes is None:
+        raise OSError("ip route says nothing")
+    # Others, as macvlan, lie in the host's own network on purpose.
+    present = [one for one in docker_says("/networks") if one["Driver"] == "bridge"]
+    bridges = [(one.get("Options") or {}).get("com.docker.network.bridge.name", "") for one in present]
+    subnets = [
+        (one["Name"], config["Subnet"])
+        for one in present
+        for config in one["IPAM"].get("Config") or ()
+        if ":" not in config.get("Subnet", ":")
+    ]
+    file = _daemon_file()
+    pools = [pool["base"] for pool in file.get("default-address-pools") or () if ":" not in pool["base"]]
+    pools += [file["bip"]] if file.get("bip") else []
+    seen = [{"name": name, "subnet": subnet, "hides": hidden(subnet, routes, bridges)} for name, subnet in subnets]
+    asked_for = [{"base": base, "hides": hidden(base, routes, bridges)} for base in pools]
+    return {"networks": seen, "pools": asked_for}
+
+
+def _daemon_file() -> Facts:
+    """Return Docker's file; nothing where it cannot be read, which another part says."""
+    try:
+        content = json.loads(_DAEMON.read_text() or "{}")
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def listeners(_asked: Facts) -> list[Facts]:
     """Return the TCP ports that somebody listens on, and which program that is."""
     owners = dict(_sockets())
@@ -235,7 +268,7 @@ def clock(asked: Facts) -> Facts:
 
 
 # The clock is read last, so that little lies between it and the answer.
-PARTS = (system, docker, containers, images, configuration, listeners, packages, keys, gpus, clock)
+PARTS = (system, docker, containers, images, configuration, networks, listeners, packages, keys, gpus, clock)
 
 
 def survey(asked: Facts) -> Facts:
