@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-BESIDE = {"test_docker_sources.py", "test_driver.py", "test_lab.py", "test_molecule.py", "test_standins.py"}
+BESIDE = {f"test_{name}.py" for name in ("disk", "docker_sources", "driver", "lab", "molecule", "standins")}
 """What `make test` runs on its second worker, with the integration tests: on hosts that no other test needs."""
 BY_CLOCK = {"test_gpu.py", "test_gpu_examination.py"}
 """What is judged by clocks runs last, when the second worker is done."""
