@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.celium.ops.plugins.module_utils import managed, probe
+from ansible_collections.celium.ops.plugins.module_utils import managed
 from test_host_scripts import script
 
 from celium_ops.workflows.plan import drifted
@@ -277,14 +275,12 @@ SURVEYED = [
 
 
 @pytest.mark.parametrize(("mounts", "filesystem", "options"), SURVEYED)
-def test_preflight_sees_what_dockers_folder_really_is(host, monkeypatch, mounts, filesystem, options):
-    monkeypatch.setitem(sys.modules, "probe", probe)  # it comes along to a host
-    survey = importlib.import_module("celium_ops.remote.on_host.survey")
+def test_preflight_sees_what_dockers_folder_really_is(host, on_host, monkeypatch, mounts, filesystem, options):
     table = host.root.with_name("mounts")
     table.write_text(host.put(mounts))
     info = dict.fromkeys(("ServerVersion", "CgroupDriver", "LiveRestoreEnabled", "Driver"))
-    monkeypatch.setattr(survey, "docker_says", lambda _: {**info, "DockerRootDir": str(host.root)})
-    monkeypatch.setattr(survey, "_MOUNTS", table)
-    monkeypatch.setattr(survey.shutil, "disk_usage", lambda _: SimpleNamespace(total=1, free=1))
-    seen = survey.docker({})
+    monkeypatch.setattr(on_host, "docker_says", lambda _: {**info, "DockerRootDir": str(host.root)})
+    monkeypatch.setattr(on_host, "_MOUNTS", table)
+    monkeypatch.setattr(on_host.shutil, "disk_usage", lambda _: SimpleNamespace(total=1, free=1))
+    seen = on_host.docker({})
     assert (seen["filesystem"], seen["options"], seen["containerd"]) == (filesystem, options, False)

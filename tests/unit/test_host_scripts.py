@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import sys
 import jinja2
 import pytest
 import yaml
-from ansible_collections.celium.ops.plugins.module_utils import networks, probe
 
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import computed_variables
@@ -150,15 +148,12 @@ RUNTIME_FILES = [
 
 @pytest.mark.parametrize(("text", "wrong"), RUNTIME_FILES)
 def test_cards_that_no_cgroups_takes_are_seen_by_preflight_and_deploy_and_given_back(
-    tmp_path, monkeypatch, text, wrong
+    on_host, tmp_path, monkeypatch, text, wrong
 ):
     file = tmp_path / "config.toml"
     file.write_text(text)
-    for module in (probe, networks):  # they come along to a host
-        monkeypatch.setitem(sys.modules, module.__name__.rpartition(".")[2], module)
-    survey = importlib.import_module("celium_ops.remote.on_host.survey")
-    monkeypatch.setattr(survey, "_RUNTIME", file)
-    assert survey._runtime() == {"kind": "file", "no_cgroups": wrong}
+    monkeypatch.setattr(on_host, "_RUNTIME", file)
+    assert on_host._runtime() == {"kind": "file", "no_cgroups": wrong}
     known = {"_nvidia_docker_runtime": str(file), "_nvidia_docker_loose": "true"}
     look = script("nvidia_docker", "_nvidia_docker_probe", **known)
     done = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=False)

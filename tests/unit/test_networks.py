@@ -1,13 +1,11 @@
 """Which addresses of containers hide what a host has a route to: the same eyes for the role and for preflight."""
 
-import importlib
 import ipaddress
 import json
-import sys
 
 import pytest
 from ansible_collections.celium.ops.plugins.filter.networks import collision_free, collisions, docker_networks
-from ansible_collections.celium.ops.plugins.module_utils import networks, probe
+from ansible_collections.celium.ops.plugins.module_utils import networks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,10 +88,7 @@ def network(name, subnet, driver="bridge", **options):
     return {"Name": name, "Driver": driver, "IPAM": ipam, "Options": options or None}
 
 
-def test_preflight_sees_networks_and_the_file(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "probe", probe)  # they come along to a host
-    monkeypatch.setitem(sys.modules, "networks", networks)
-    survey = importlib.import_module("celium_ops.remote.on_host.survey")
+def test_preflight_sees_networks_and_the_file(on_host, monkeypatch, tmp_path):
     present = [
         network("bridge", "172.17.0.0/16"),
         network("host", None, driver="host"),
@@ -103,10 +98,10 @@ def test_preflight_sees_networks_and_the_file(monkeypatch, tmp_path):
         network("named", "10.2.0.0/24", **{"com.docker.network.bridge.name": "mine"}),
     ]
     routes = [DEFAULT, route("10.0.0.0/24"), route("10.2.0.0/24", "mine"), route("172.17.0.0/16", "docker0")]
-    monkeypatch.setattr(survey, "docker_says", {"/networks": present}.__getitem__)
-    monkeypatch.setattr(survey, "_said", lambda *_: json.dumps(routes))
-    monkeypatch.setattr(survey, "_DAEMON", tmp_path / "daemon.json")
-    assert survey.networks({}) == {
+    monkeypatch.setattr(on_host, "docker_says", {"/networks": present}.__getitem__)
+    monkeypatch.setattr(on_host, "_said", lambda *_: json.dumps(routes))
+    monkeypatch.setattr(on_host, "_DAEMON", tmp_path / "daemon.json")
+    assert on_host.networks({}) == {
         "networks": [
             {"name": "bridge", "subnet": "172.17.0.0/16", "hides": None},
             {"name": "stack", "subnet": "10.0.0.128/25", "hides": "10.0.0.0/24 (eth0)"},
@@ -121,6 +116,6 @@ def test_preflight_sees_networks_and_the_file(monkeypatch, tmp_path):
         ([], []),
     ):
         (tmp_path / "daemon.json").write_text(json.dumps(content))
-        assert [pool["hides"] for pool in survey.networks({})["pools"]] == hidden
-    monkeypatch.setattr(survey, "_said", lambda *_: "")
-    assert "networks" in survey.survey({"gpus": False})["errors"]
+        assert [pool["hides"] for pool in on_host.networks({})["pools"]] == hidden
+    monkeypatch.setattr(on_host, "_said", lambda *_: "")
+    assert "networks" in on_host.survey({"gpus": False})["errors"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
-import sys
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import jsonschema
 import pytest
-from ansible_collections.celium.ops.plugins.module_utils import probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -285,9 +282,7 @@ def test_whoever_has_no_quotas_is_told_why_and_what_to_do():
 
 
 @pytest.mark.parametrize(("active", "keeper"), [(["ntpsec.service"], "ntpsec"), ([], None)])
-def test_who_keeps_the_clock_is_looked_for_among_those_that_deploys_know(monkeypatch, active, keeper):
-    monkeypatch.setitem(sys.modules, "probe", probe)  # it comes along to a host
-    on_host = importlib.import_module("celium_ops.remote.on_host.survey")
+def test_who_keeps_the_clock_is_looked_for_among_those_that_deploys_know(on_host, monkeypatch, active, keeper):
     asked = survey._asked(Host("gpu-1", "executor", Connection("x"), {"celium_stack_dir": "/opt/celium"}), False)
     assert asked["keepers"] == computed_variables("common")["_common_clock_keepers"]
 
