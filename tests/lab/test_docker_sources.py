@@ -167,12 +167,13 @@ def test_pools_that_hide_a_route_are_refused(host, tmp_path):
 
 def test_packages_come_from_the_signed_repositories(host, tmp_path):
     # What apt cannot even read, and a key that it trusts for everything.
-    nvidia, docker = "https://nvidia.github.io", f"{repository(host)}/ubuntu noble stable"
+    key, docker = "signed-by=/usr/share/keyrings/other.gpg", f"{repository(host)}/ubuntu noble stable"
+    nvidia = "https://nvidia.github.io"
     host.on(
         HOST,
         f"""
         /usr/lib/apt/apt-helper download-file {repository(host)}/ubuntu/gpg /etc/apt/trusted.gpg.d/docker.asc
-        printf '# mine\\ndeb [arch=amd64,arm64 signed-by=/usr/share/keyrings/other.gpg] {docker}\\n' >> /etc/apt/sources.list
+        printf '# mine\\ndeb [arch=amd64,arm64 {key}] {docker}\\n' >> /etc/apt/sources.list
         echo 'deb {nvidia}/nvidia-docker/ubuntu18.04/$(ARCH) /' > /etc/apt/sources.list.d/nvidia-docker.list
         """,
     )
