@@ -39,6 +39,7 @@ ANSIBLE_TYPES = {
     "host": "str",
     "device": "str",
     "pools": "list",
+    "sysctls": "dict",
 }
 JSON_TYPES = {
     "int": "integer",
@@ -50,6 +51,7 @@ JSON_TYPES = {
     "list": "array",
     "pools": "array",
     "dict": "object",
+    "sysctls": "object",
 }
 
 

@@ -35,6 +35,7 @@ Kind = Literal[
     "host",
     "device",
     "pools",
+    "sysctls",
 ]
 
 GROUP_OF_ROLE = {"miner": "miners", "executor": "executors", "gpu_proof": "executors", "validator": "validators"}

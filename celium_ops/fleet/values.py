@@ -199,6 +199,18 @@ def _pool(value: Any) -> tuple[IPv4Network, int]:
     return IPv4Network(str(value["base"])), _integer(value["size"])
 
 
+def _sysctls(value: Any) -> dict[str, str]:
+    """Check settings of the kernel; several numbers of one are a text with single spaces between them."""
+    if not isinstance(value, dict):
+        raise WrongValueError("settings of the kernel with their values, as {vm.swappiness: 10}")
+    for name, setting in value.items():
+        if not re.fullmatch(r"[a-z0-9_]+([./][A-Za-z0-9_-]+)+", str(name)):
+            raise WrongValueError(f"names as sysctl -a has them; {name} is none")
+        if isinstance(setting, bool) or not re.fullmatch(r"[^\s=][^\n=]*", str(setting)):
+            raise WrongValueError(f"a number, or a text in one line, for {name}")
+    return {str(name): " ".join(str(setting).split()) for name, setting in value.items()}
+
+
 def _is(kind: type, expected: str) -> Callable[[Any], Any]:
     def checker(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -226,6 +238,7 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "image": _image,
     "registry": _registry,
     "pools": _pools,
+    "sysctls": _sysctls,
     "list": _is(list, "a list"),
     "dict": _is(dict, "keys with values"),
 }

@@ -31,7 +31,7 @@ from celium_ops.lab.rootfs import Report
 
 _TREES = Path(__file__).parent / "debs"
 _LABEL_CONTENT = f"{docker.LABEL}.content"
-_WAIT_SECONDS = 15
+_WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from celium_ops.lab import docker
 from celium_ops.lab.layout import Lab
 from celium_ops.lab.rootfs import Report
 
-_WAIT_SECONDS = 30
+_WAIT_SECONDS = 60
 STORE = "celium-lab-registry"
 """The volume that holds what all labs' registries have: an image is compressed once, not for each lab anew."""
 _STORAGE = "/var/lib/registry"

@@ -32,7 +32,7 @@ RECORD = pathlib.Path("/var/lib/celium-ops/record.json")
 SCHEMA = 1
 LARGEST_TEXT = 65536
 """Bytes of a file that a record keeps, to show later what was changed in it."""
-_MOUNTS, _FSTAB = pathlib.Path("/proc/self/mounts"), pathlib.Path("/etc/fstab")
+_MOUNTS, _FSTAB, _SYSCTLS = map(pathlib.Path, ("/proc/self/mounts", "/etc/fstab", "/proc/sys"))
 _HASH = "com.docker.compose.config-hash"
 _SHOWN = frozenset(
     {
@@ -103,6 +103,14 @@ class Eyes:
             "quotas": entry["quotas"] if entry["quotas"] in options else "off",
             "fstab": "there" if any(words[1] == entry["name"] for words in _table(_FSTAB)) else "missing",
         }
+
+    def _sysctl(self, entry):
+        """A setting of the kernel; where its name begins with a part and a dot, slashes stand for dots (sysctl.d)."""
+        name = entry["name"]
+        if re.match(r"[^/]*\.", name):
+            name = name.translate(str.maketrans("./", "/."))
+        value = _text(_SYSCTLS / name)
+        return {"value": " ".join(value.split())} if value else None
 
     def _program(self, entry):
         """A program, the first of its ``paths`` that is there: another build of it may do something else."""
@@ -362,7 +370,8 @@ def _differences(thing, before, after):
     return [_difference(_KINDS.get(thing["kind"], "file"), name, before, after)]
 
 
-_KINDS = {"directory": "directory", "driver": "package", "firewall": "firewall", "mount": "directory", "unit": "unit"}
+_KINDS = {kind: kind for kind in ("directory", "firewall", "sysctl", "unit")}
+_KINDS.update(driver="package", mount="directory")
 """What a plan calls those that are no files."""
 
 

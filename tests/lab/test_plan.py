@@ -92,6 +92,30 @@ def test_a_playbook_alone_leaves_a_host_that_the_next_deploy_plays_and_seals(dep
     assert deployed.run_json("plan", "--limit", V)["rc"] == 0
 
 
+def test_settings_of_the_kernel_are_kept(deployed):
+    name, file = "net.ipv4.ip_local_reserved_ports", "/etc/sysctl.d/90-celium.conf"
+    with deployed.variables(E2, celium_sysctls={name: "40000-40010"}):
+        checked = deployed.deploy("--limit", E2, "--check")
+        assert (checked["rc"], deployed.on(E2, f"sysctl -n {name}; ls /etc/sysctl.d | grep -c celium || :")) == (
+            3,
+            "\n0",
+        )
+        assert deployed.deploy("--limit", E2)["by_name"][E2]["changed"] == 1
+        assert deployed.on(E2, f"sysctl -n {name}; cat {file}").splitlines() == ["40000-40010", f"{name}=40000-40010"]
+        deployed.on(E2, f"sysctl -qw {name}=50000; rm {file}")
+        (host,) = deployed.run_json("plan", "--limit", E2)["hosts"]
+        drift = {one["name"]: (one["kind"], one["why"]) for one in host["drift"]}
+        assert drift == {
+            name: ("sysctl", "value is 50000, was 40000-40010"),
+            file: ("file", "is gone"),
+        }
+        assert deployed.deploy("--limit", E2)["ok"]
+        assert deployed.run_json("plan", "--limit", E2)["rc"] == 0
+    # Taken out, it stays as it is: nobody knows what it was before.
+    assert deployed.deploy("--limit", E2)["ok"]
+    assert deployed.on(E2, f"sysctl -n {name}; rm {file}; sysctl -qw {name}=") == "40000-40010"
+
+
 def test_a_registry_is_part_of_the_plan(deployed):
     before = deployed.on(E1, STAMP)
     deployed.sql("delete from executor where address = (select address from executor order by address limit 1)")

@@ -11,6 +11,7 @@ import sys
 import jinja2
 import pytest
 import yaml
+from ansible_collections.celium.ops.plugins.module_utils import managed
 
 from celium_ops.base.paths import collection_dir
 from celium_ops.fleet.contract import computed_variables
@@ -281,3 +282,55 @@ def test_the_probe_sees_routes_and_what_runs(host, tmp_path):
     assert (seen["running"], seen["sysbox"], seen["cdi"]) == ("container_1 executor-1", "", "")
     (tmp_path / "ip").write_text("#!/bin/sh\nexit 1\n")
     assert look()["routes"] is None
+
+
+# The kernel separates numbers by tabs, and refuses what it does not have.
+SYSCTL = """\
+#!/bin/sh
+[ "$1" = -n ] && exec cat "$KERNEL/$2"
+[ "$1 $2" = "-q -w" ] && printf '%s\\n' "${3#*=}" | tr ' ' '\\t' > "$KERNEL/${3%%=*}"
+"""
+WANTED = "net.ipv4.tcp_rmem=4096 131072 6291456\nvm.swappiness=10"
+
+
+@pytest.fixture
+def keep_sysctls(tmp_path, monkeypatch):
+    kernel, file = tmp_path / "kernel", tmp_path / "90-celium.conf"
+    kernel.mkdir()
+    (kernel / "vm.swappiness").write_text("60\n")
+    (kernel / "net.ipv4.tcp_rmem").write_text("4096\t131072\t6291456\n")
+    (tmp_path / "sysctl").write_text(SYSCTL)
+    (tmp_path / "sysctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("KERNEL", str(kernel))
+    keep = script("common", "_common_sysctls_keep", _common_sysctls_file=str(file))
+
+    def run(word, wanted=WANTED):
+        done = subprocess.run(["sh", "-c", keep, word, wanted], capture_output=True, text=True, check=False)
+        now = (kernel / "vm.swappiness").read_text().strip()
+        return done.returncode, done.stdout.split(), now, file.read_text() if file.exists() else None
+
+    run.file = str(file)
+    return run
+
+
+def test_settings_of_the_kernel_are_kept_and_a_check_only_names_them(keep_sysctls):
+    differs = ["vm.swappiness", keep_sysctls.file]
+    assert keep_sysctls("look") == (0, differs, "60", None)
+    assert keep_sysctls("keep") == (0, differs, "10", WANTED + "\n")
+    assert keep_sysctls("keep") == (0, [], "10", WANTED + "\n")
+
+
+def test_a_setting_that_the_kernel_does_not_have_is_not_written(keep_sysctls):
+    assert keep_sysctls("keep", "vm.nonsense=1")[::3] == (1, None)
+
+
+def test_the_record_knows_settings_of_the_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr(managed, "_SYSCTLS", tmp_path)
+    for name in ("vm/swappiness", "net/ipv4/conf/eth0.1/rp_filter"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("4096\t7\n")
+    eyes = managed.Eyes("salt")
+    for name in ("vm.swappiness", "vm/swappiness", "net.ipv4.conf.eth0/1.rp_filter", "net/ipv4/conf/eth0.1/rp_filter"):
+        assert eyes.see({"kind": "sysctl", "name": name}) == {"value": "4096 7"}, name
+    assert eyes.see({"kind": "sysctl", "name": "vm.nonsense"}) is None

@@ -44,7 +44,7 @@ _FOLDER = "/srv"
 _STATE_FOLDER = "/state"
 _STATE = "state.json"
 _RECORDING = "recording.json"
-_WAIT_SECONDS = 15
+_WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
