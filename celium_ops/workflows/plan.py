@@ -258,10 +258,17 @@ def _word(value: Any) -> str:
     )
 
 
+_READ_BY_DOCKER = tuple(
+    f"nvidia_docker_{name}" for name in ("address_pools", "daemon_", "disk", "insecure_", "sysbox", "toolkit")
+)
+"""What inputs that end up in Docker's file begin with."""
+_OF_THE_DRIVER = ("nvidia_docker_driver_", "nvidia_docker_reboot", "NVIDIA driver")
+
+
 def _docker_restarts(one: Drift) -> bool:
     """Tell whether a difference makes Docker restart; pure."""
     if one.kind == "input":
-        return one.name.startswith(("nvidia_docker_daemon_", "nvidia_docker_insecure_", "nvidia_docker_toolkit"))
+        return one.name.startswith(_READ_BY_DOCKER)
     return one.name == "/etc/docker/daemon.json" or (one.name == "docker.service" and "configuration" in one.why)
 
 
@@ -270,7 +277,7 @@ def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...]) -> Iter
     kinds, inputs_ = {one.kind for one in drift}, {one.name for one in drift if one.kind == "input"}
     if any(map(_docker_restarts, drift)):
         yield f"Docker restarts{rented}"
-    if any(one.name.startswith("nvidia_docker_driver_") or one.name == "NVIDIA driver" for one in drift):
+    if any(one.name.startswith(_OF_THE_DRIVER) for one in drift):
         yield f"the NVIDIA driver changes, with a reboot if that needs one and nvidia_docker_reboot allows it{rented}"
     containers = sorted((one.why == _NEW, one.name) for one in drift if one.kind == "container")
     for too_many, verb in ((False, "made or started"), (True, "removed")):

@@ -24,10 +24,27 @@ OF_A_VERSION = (
     "_nvidia_docker_driver_preference",
 )
 THERE = {"engine": "29.1.3", "compose": "2.40", "source": "vendor", "snap": "", "driver": WANTED, "module": WANTED,
-         "nouveau": "", "headers": "", "secure": "", "runfile": "", "boot": "a-b"}  # fmt: skip
-UBUNTU = {"distribution": "Ubuntu", "distribution_version": "24.04", "distribution_major_version": "24"}
-BOOKWORM = {"distribution": "Debian", "distribution_version": "12.9", "distribution_major_version": "12"}
-TRIXIE = {"distribution": "Debian", "distribution_version": "13.1", "distribution_major_version": "13"}
+         "nouveau": "", "headers": "", "secure": "", "runfile": "", "boot": "a-b", "next": "6.8", "machine": "m",
+         "lacks": "", "pinned": WANTED}  # fmt: skip
+UBUNTU = {
+    "architecture": "x86_64",
+    "distribution": "Ubuntu",
+    "distribution_version": "24.04",
+    "distribution_major_version": "24",
+}
+ARM = {**UBUNTU, "architecture": "aarch64"}
+BOOKWORM = {
+    "architecture": "x86_64",
+    "distribution": "Debian",
+    "distribution_version": "12.9",
+    "distribution_major_version": "12",
+}
+TRIXIE = {
+    "architecture": "x86_64",
+    "distribution": "Debian",
+    "distribution_version": "13.1",
+    "distribution_major_version": "13",
+}
 NEW = {"driver": "", "module": ""}
 OLD = {"driver": "570.86.15", "module": "570.86.15"}
 NIGHT = {"driver": WANTED, "module": "580.82.09"}
@@ -61,6 +78,10 @@ PROBLEMS = {
     "another one is there and does not run": ({**OLD, "module": ""}, {}, None),
     "NVIDIA's installer was here": ({**OLD, "runfile": "/usr/bin/nvidia-uninstall"}, REBOOT, "`nvidia-uninstall`"),
     "NVIDIA's installer brought the right one": ({"runfile": "/usr/bin/nvidia-uninstall"}, {}, None),
+    "an unlisted one that is there": ({}, {"celium_ruleset": "2025-08"}, None),
+    "cut off in the middle": ({"lacks": " nvidia-dkms-580-open"}, {"celium_ruleset": "2025-08"}, "is not installed"),
+    "a machine of another kind": (NEW, {"facts": ARM}, "installed on x86_64 only, not on aarch64"),
+    "a machine of another kind that has it": ({"lacks": " nvidia-dkms-580-open", "pinned": ""}, {"facts": ARM}, None),
     "docker is worse": ({**OLD, "snap": "/snap/bin/docker"}, {}, "Docker is here as a snap"),
 }  # fmt: skip
 REBOOTS = {
@@ -70,6 +91,8 @@ REBOOTS = {
     "upgraded in the night, and may": (NIGHT, REBOOT, "its library is 580.95.05", None),
     "upgraded in the night, and is this machine": (
         NIGHT, {**REBOOT, "ansible_connection": "local"}, "its library", "the machine that Ansible runs on"),
+    "upgraded in the night, and is this machine by its id": (
+        NIGHT, REBOOT, "its library", "the machine that Ansible runs on"),
     "upgraded in the night, nobody's wish": (NIGHT, {"nvidia_docker_driver_version": None}, None, "set nvidia"),
     "upgraded in the night, nobody's wish, and may": (
         NIGHT, {"nvidia_docker_driver_version": None, **REBOOT}, "its library is 580.95.05", None),
@@ -81,6 +104,17 @@ REBOOTS = {
         {"module": "", "secure": "1"}, {**REBOOT, **UNSIGNED}, "Key was rejected", "no reboot will change that"),
     "not built": ({"module": ""}, {**REBOOT, **UNBUILT}, "not found in directory", "none was built for this kernel"),
 }  # fmt: skip
+LACKS, ELSEWHERE = {"lacks": " nvidia-dkms-580-open nvidia-fabricmanager-580"}, {"pinned": ""}
+FABRIC = {"nvidia_docker_driver_extra": ["nvidia-fabricmanager-BRANCH"]}
+DUE = {
+    "whole": ({}, {}, False),
+    "cut off": (LACKS, {}, True),
+    "from elsewhere": ({**LACKS, **ELSEWHERE}, {}, False),
+    "from elsewhere, and more is asked for": ({**LACKS, **ELSEWHERE}, FABRIC, True),
+    "more is asked for and there": ({}, FABRIC, False),
+    "pinned to another": ({"pinned": "570.86.15"}, {}, True),
+}
+"""What the probe found, what is given, and whether something is to be done."""
 BOOTED = {
     "well": (["c-d", WANTED], None),
     "not at all": (["a-b", WANTED], "its boot id is still a-b"),
@@ -124,6 +158,7 @@ def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("driver")
     cases = {f"problem {name}": case(found, given) for name, (found, given, _) in PROBLEMS.items()}
     cases |= {f"reboot {name}": case(found, given) for name, (found, given, *_) in REBOOTS.items()}
+    cases |= {f"due {name}": case(found, given) for name, (found, given, _) in DUE.items()}
     cases |= {
         f"booted {name}": case(NIGHT, {**REBOOT, "__nvidia_docker_booted": {"stdout_lines": lines} if lines else {}})
         for name, (lines, _) in BOOTED.items()
@@ -142,6 +177,7 @@ def told(tmp_path_factory):
     facts = {name: f"{{{{ facts.{name} }}}}" for name in UBUNTU}
     # What the controller has judged comes from outside, and goes before everything.
     judged = f"inventory_hostname == '{aliases['problem an unlisted one that celium-ops has judged']}'"
+    controller = f"inventory_hostname == '{aliases['reboot upgraded in the night, and is this machine by its id']}'"
     packages = {name: f"{{{{ {name} if _nvidia_docker_driver else none }}}}" for name in OF_A_VERSION}
     play = {
         "hosts": "all",
@@ -149,6 +185,7 @@ def told(tmp_path_factory):
         "vars_files": computed,
         "tasks": [
             {"ansible.builtin.set_fact": {"_nvidia_docker_driver_judged": True}, "when": judged},
+            {"ansible.builtin.set_fact": {"_nvidia_docker_controller": "m"}, "when": controller},
             {"ansible.builtin.set_fact": {**facts, "cacheable": True}},
             {"ansible.builtin.debug": {"msg": {name: f"{{{{ {name} }}}}" for name in SHOWN} | packages}},
         ],
@@ -205,7 +242,8 @@ def test_each_distribution_has_its_own_repository_and_key(told):
 
 
 def test_something_is_done_only_where_another_driver_is_or_none_runs(told):
-    due = {name for name in told if told[name]["_nvidia_docker_driver_due"]}
+    due, of_due = {name for name in told if told[name]["_nvidia_docker_driver_due"]}, {f"due {name}" for name in DUE}
+    assert {name for name in DUE if DUE[name][2]} == {name.removeprefix("due ") for name in due if name in of_due}
     asleep = {name for name in told if told[name]["_nvidia_docker_driver_asleep"]}
     assert {"problem a new host", "problem another one runs"} <= due
     assert not due & {"problem nothing to do", "reboot upgraded in the night", "reboot no cards"}

@@ -37,7 +37,11 @@ cat > /usr/local/sbin/modprobe <<'END'
 if [ -e /run/lab-no-card ]; then echo "modprobe: ERROR: could not insert '$1': No such device" >&2; exit 1; fi
 readlink -f {LIBRARY} | sed 's/.*[.]so[.]//' > {MODULE}
 END
-chmod 755 /usr/local/sbin/modprobe
+cat > /usr/local/sbin/modinfo <<'END'
+#!/bin/sh
+cat /run/lab-built 2>/dev/null || readlink -f {LIBRARY} | sed 's/.*[.]so[.]//'
+END
+chmod 755 /usr/local/sbin/modprobe /usr/local/sbin/modinfo
 """
 
 
@@ -90,7 +94,7 @@ def story(lab, tmp_path_factory):
     story = Story(lab, tmp_path_factory.mktemp("driver"))
     story.on(MODPROBE)
     yield story
-    story.on(f"rm -f /usr/local/sbin/modprobe {MODULE} /run/lab-no-card; docker rm -f container_1 2>/dev/null || :")
+    story.on(f"rm -f /usr/local/sbin/mod* {MODULE} /run/lab-*; docker rm -f container_1 2>/dev/null || :")
     yaml = YAML()
     tree = yaml.load(lab.inventory)
     if tree["all"]["children"]["executors"]["hosts"].pop(HOST, None) is not None:
@@ -160,7 +164,7 @@ def test_a_rented_host_keeps_its_driver(story):
     with rented(story):
         changed, said = story.play(NEW, **ALLOWED)
         assert (
-            f"The NVIDIA driver {NEW} is wanted here instead of {OLD}, but this host is rented out (container_1)"
+            f"The NVIDIA driver {NEW} is wanted here, and {OLD} is installed, but this host is rented out (container_1)"
             in said
         )
         assert story.on("docker inspect -f '{{.State.Running}}' container_1") == "true"
@@ -187,6 +191,9 @@ def test_a_reboot_that_waits_is_named_and_never_made_under_a_rental(story):
         0,
         True,
     ), said
+    story.on(f"echo {OLD} > /run/lab-built")
+    assert f"for which that driver is not built ({OLD}). Nothing was booted" in story.play(NEW, **ALLOWED)[1]
+    story.on("rm /run/lab-built")
     with deaf_to_reboots(story):
         assert story.play(NEW, "--check", **ALLOWED) == (1, ""), "a check says that it would"
         with rented(story):
@@ -207,3 +214,14 @@ def test_a_module_that_cannot_be_loaded_is_a_reason_and_one_that_can_is_loaded(s
     assert story.play(NEW) == (1, "")
     assert story.on(f"cat {MODULE}") == NEW
     assert story.play(NEW) == (0, "")
+
+
+def test_a_change_that_was_cut_off_goes_on_and_what_is_asked_for_later_comes(story):
+    story.on("apt-get -qq remove -y --allow-change-held-packages nvidia-dkms-580-open nvidia-fabricmanager-580 2>&1")
+    assert story.play(NEW)[1] == ""
+    assert "nvidia-dkms-580-open" in story.packages()
+    assert "nvidia-fabricmanager-580" not in story.packages()
+    extra = {"nvidia_docker_driver_extra": ["nvidia-fabricmanager-BRANCH"]}
+    assert story.play(NEW, **extra)[1] == ""
+    assert story.packages()["nvidia-fabricmanager-580"] == (f"{NEW}-0ubuntu1", True)
+    assert story.play(NEW, **extra) == (0, "")

@@ -155,8 +155,9 @@ def test_what_fstab_says_otherwise_is_refused(host, line, tags, said):
 @pytest.mark.parametrize("tags", ["", OURS])
 def test_docker_with_data_is_refused_and_told_what_to_do(host, tags):
     (host.root / "overlay2").mkdir(parents=True)
-    (host.root / "image").mkdir()
-    host.refuses("that folder holds something (image overlay2), and nothing is moved", tags=tags)
+    for name in ("image", "it's mine"):
+        (host.root / name).mkdir()
+    host.refuses("that folder holds something (image it's mine overlay2), and nothing is moved", tags=tags)
     host.refuses(f"mv {host.root} {host.root}.before", tags=tags)
 
 
@@ -231,7 +232,7 @@ def test_dockers_folder_is_where_its_configuration_says(host, daemon, root):
 def test_without_the_variable_no_disk_is_looked_at():
     assert script("nvidia_docker", "_nvidia_docker_disk_probe") == ""
     known = {"nvidia_docker_disk": "/dev/x", "_nvidia_docker_disk_asked": "/dev/x", "_nvidia_docker_disk_root": ""}
-    assert script("nvidia_docker", "_nvidia_docker_disk_probe", **known).endswith("\ndisk look")
+    assert script("nvidia_docker", "_nvidia_docker_disk_probe", **known).count("\ndisk look\n") == 1
 
 
 LINE = "UUID=new {root} xfs prjquota,nofail 0 0\n"

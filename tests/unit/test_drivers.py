@@ -130,8 +130,8 @@ def test_the_role_and_the_record_see_the_same_driver(host, laid, shown):
     entry = host(*laid)
     seen = managed.Eyes("salt").see(entry)
     assert (seen["version"] or "", seen["module"] or "") == shown
-    known = {"_nvidia_docker_library": entry["library"], "_nvidia_docker_module": entry["module"]}
-    probe = rendered("_nvidia_docker_driver_probe", **known, _nvidia_docker_module_said=entry["said"])
+    known = {"library": entry["library"], "module": entry["module"], "module_said": entry["said"], "driver": ""}
+    probe = rendered("_nvidia_docker_driver_probe", **{f"_nvidia_docker_{name}": known[name] for name in known})
     done = subprocess.run(["sh", "-c", probe], capture_output=True, text=True, check=True)
     found = yaml.safe_load(done.stdout)
     assert (found["driver"], found["module"]) == shown
