@@ -26,6 +26,7 @@ MINER = Host("miner-1", "miner", Connection("192.0.2.1"), {"celium_secrets_dir":
 FLEET = Fleet(Path("fleet.yml"), {"miner-1": MINER, "gpu-1": EXECUTOR})
 GIVEN = inputs([EXECUTOR])["gpu-1"]
 ROW = Registration("u", "192.0.2.9", 8001, "5F")
+_RESTARTS = "Docker restarts; it is rented (pod_1), and waits for the end of that"
 _BOOT = "with a reboot if that needs one and nvidia_docker_reboot allows it"
 ROWS = {"miner-1": {("192.0.2.9", 8001): ROW}}
 WELL = Sight(True, record=Record(seal(GIVEN, "run"), ()))
@@ -78,7 +79,16 @@ def test_an_input_that_changed_is_named_with_its_place():
 @pytest.mark.parametrize(
     ("key", "effect"),
     [
-        ("nvidia_docker_daemon_options", "Docker restarts; it is rented (pod_1), and waits for the end of that"),
+        ("nvidia_docker_address_pools", _RESTARTS),
+        ("nvidia_docker_daemon_options", _RESTARTS),
+        ("nvidia_docker_disk", _RESTARTS),
+        ("nvidia_docker_insecure_registries", _RESTARTS),
+        ("nvidia_docker_sysbox", _RESTARTS),
+        ("nvidia_docker_toolkit_version", _RESTARTS),
+        (
+            "nvidia_docker_reboot",
+            f"the NVIDIA driver changes, {_BOOT}; it is rented (pod_1), and waits for the end of that",
+        ),
         ("executor_image", "containers whose environment or configuration differs are made anew"),
         ("firewall_open", "the firewall is loaded anew"),
         (
