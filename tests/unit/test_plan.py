@@ -26,8 +26,10 @@ MINER = Host("miner-1", "miner", Connection("192.0.2.1"), {"celium_secrets_dir":
 FLEET = Fleet(Path("fleet.yml"), {"miner-1": MINER, "gpu-1": EXECUTOR})
 GIVEN = inputs([EXECUTOR])["gpu-1"]
 ROW = Registration("u", "192.0.2.9", 8001, "5F")
-_RESTARTS = "Docker restarts; it is rented (pod_1), and waits for the end of that"
+_RENTED = "it is rented (pod_1), and waits for the end of that"
+_RESTARTS = f"Docker restarts; {_RENTED}"
 _BOOT = "with a reboot if that needs one and nvidia_docker_reboot allows it"
+_CHANGES = f"the NVIDIA driver changes, {_BOOT}; {_RENTED}"
 ROWS = {"miner-1": {("192.0.2.9", 8001): ROW}}
 WELL = Sight(True, record=Record(seal(GIVEN, "run"), ()))
 STOPPED = {
@@ -91,10 +93,7 @@ def test_an_input_that_changed_is_named_with_its_place():
         ),
         ("executor_image", "containers whose environment or configuration differs are made anew"),
         ("firewall_open", "the firewall is loaded anew"),
-        (
-            "nvidia_docker_driver_version",
-            f"the NVIDIA driver changes, {_BOOT}; it is rented (pod_1), and waits for the end of that",
-        ),
+        ("nvidia_docker_driver_version", _CHANGES),
     ],
 )
 def test_what_a_changed_input_does_is_foretold(key, effect):
