@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -303,17 +304,24 @@ spawn_engine(engine, folder / "engine.log")
 """
 
 
-def test_a_killed_engine_is_started_again(tmp_path):
+@pytest.fixture
+def short():
+    """Give a folder with a short name: that of a socket has 107 characters at most."""
+    with tempfile.TemporaryDirectory(prefix="celium-engine-") as folder:
+        yield Path(folder)
+
+
+def test_a_killed_engine_is_started_again(short):
     """An engine of its own is killed here: the machine's carries other people's containers."""
-    pid_file = tmp_path / "docker.pid"
+    pid_file = short / "docker.pid"
     become = ("sudo", "-n") if os.geteuid() else ()
-    client = (*become, "docker", "--host", f"unix://{tmp_path}/docker.sock")
+    client = (*become, "docker", "--host", f"unix://{short}/docker.sock")
 
     def start():
-        run(["unshare", "--net", sys.executable, "-c", SPAWN, str(tmp_path)], root=True)
+        run(["unshare", "--net", sys.executable, "-c", SPAWN, str(short)], root=True)
         deadline = time.monotonic() + 60
         while not answers(client):
-            assert time.monotonic() < deadline, (tmp_path / "engine.log").read_text()[-2000:]
+            assert time.monotonic() < deadline, (short / "engine.log").read_text()[-2000:]
             time.sleep(0.2)
         return int(pid_file.read_text())
 
@@ -335,7 +343,7 @@ def test_a_killed_engine_is_started_again(tmp_path):
         end(pid, signal.SIGTERM)
         # The engine mounts its own folders on themselves.
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in reversed([mount for mount in mounts if mount.startswith(f"{tmp_path}/")]):
+        for mount in reversed([mount for mount in mounts if mount.startswith(f"{short}/")]):
             run(["umount", "--lazy", mount], root=True, check=False)
 
 
