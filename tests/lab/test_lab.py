@@ -307,7 +307,7 @@ spawn_engine(engine, folder / "engine.log")
 @pytest.fixture
 def short():
     """Give a folder with a short name: that of a socket has 107 characters at most."""
-    with tempfile.TemporaryDirectory(prefix="celium-engine-") as folder:
+    with tempfile.TemporaryDirectory(prefix="celium-engine-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
