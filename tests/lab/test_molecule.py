@@ -18,14 +18,14 @@ def test_every_role_has_a_scenario():
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda file: file.parents[2].name)
-def test_scenario(fleet, scenario):
+def test_scenario(deployed, scenario):
     for platform in yaml.safe_load(scenario.read_text())["platforms"]:
-        fleet.reset(platform["name"])
+        deployed.reset(platform["name"])
     programs = Path(sys.executable).parent
     environment = {
-        **fleet.lab.env,
-        "CELIUM_OPS_INVENTORY": str(fleet.lab.inventory),
-        "PATH": f"{programs}:{fleet.lab.env['PATH']}",
+        **deployed.lab.env,
+        "CELIUM_OPS_INVENTORY": str(deployed.lab.inventory),
+        "PATH": f"{programs}:{deployed.lab.env['PATH']}",
     }
     command = [programs / "molecule", "test"]
     done = subprocess.run(
