@@ -34,6 +34,7 @@ MODPROBE = f"""
 mkdir -p /lib/modules/$(uname -r)/build
 cat > /usr/local/sbin/modprobe <<'END'
 #!/bin/sh
+if [ -e {MODULE} ]; then exit 0; fi  # it is loaded
 if [ -e /run/lab-no-card ]; then echo "modprobe: ERROR: could not insert '$1': No such device" >&2; exit 1; fi
 readlink -f {LIBRARY} | sed 's/.*[.]so[.]//' > {MODULE}
 END
