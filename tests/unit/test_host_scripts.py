@@ -58,7 +58,8 @@ OFF = {"active": "inactive", "enabled": "disabled"}
 
 def script(role: str, name: str, **values: object) -> str:
     """Return a script as Ansible would hand it over."""
-    known = computed_variables(role) | values
+    host = {"ansible_facts": {"architecture": os.uname().machine}, "_nvidia_docker_driver": ""}
+    known = computed_variables(role) | host | values
     text = known[name]
     while "{{" in text:
         text = jinja2.Environment(autoescape=False).from_string(text).render(known)  # noqa: S701 -- no HTML
