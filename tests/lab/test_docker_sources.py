@@ -10,16 +10,9 @@ import json
 import subprocess
 
 import pytest
+from docker_role import HOST, PLAY
 from ruamel.yaml import YAML
 
-HOST = "executor-4"
-PLAY = """
-- hosts: executor-4
-  become: true
-  gather_facts: true
-  gather_subset: [min]
-  roles: [celium.ops.nvidia_docker]
-"""
 WANTED = {
     "nvidia_docker_source": "vendor",
     "nvidia_docker_version": "28.5.2",

@@ -12,16 +12,9 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
+from docker_role import HOST, PLAY
 from ruamel.yaml import YAML
 
-HOST = "executor-4"
-PLAY = """
-- hosts: executor-4
-  become: true
-  gather_facts: true
-  gather_subset: [min]
-  roles: [celium.ops.nvidia_docker]
-"""
 OLD, NEW = "580.82.09", "580.95.05"
 MODULE = "/run/lab-nvidia-module"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
