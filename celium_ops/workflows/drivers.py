@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 from celium_ops.fleet.inventory import Finding, Severity
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.verdict.judge import Check, judge
 from celium_ops.verdict.judge import Host as Judged
-from celium_ops.verdict.ruleset import RuleSet
+from celium_ops.verdict.ruleset import RuleSet, load
 from celium_ops.workflows.predictions import rules_of
 
 KEY = "nvidia_docker_driver_version"
@@ -20,17 +21,18 @@ def driver_findings(fleet: Fleet) -> list[Finding]:
     Raises:
         UsageError: the operator's rules cannot be read.
     """
-    return [finding for host in fleet.hosts.values() for finding in _of(host)]
+    remembered = functools.cache(load)  # the rules of a thousand hosts are mostly one file
+    return [finding for host in fleet.hosts.values() for finding in _of(host, remembered)]
 
 
-def _of(host: Host) -> Iterator[Finding]:
+def _of(host: Host, load: Callable[[str], RuleSet]) -> Iterator[Finding]:
     version = host.values.get(KEY)
     if not version or not host.values.get("nvidia_docker_toolkit") or host.values.get("nvidia_docker_driver_unlisted"):
         return
     if isinstance(host.given.get(KEY), float):
         yield _at(host, "error", f"{KEY}: {version} is a number to YAML, which drops zeros at its end", '"550.120"')
         return
-    rules = rules_of(host)
+    rules = rules_of(host, load)
     # Somebody who rents the host now is gone at some time.
     verdict = judge(Judged({"driver": version, "rented": False}), rules.of_fact("driver"))
     for check in verdict.checks:
