@@ -19,7 +19,7 @@ check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 tests/unit
 
 .PHONY: test
 test: check ## everything a change must pass, lab tests included

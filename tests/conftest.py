@@ -29,10 +29,12 @@ BY_CLOCK = {"test_gpu.py", "test_gpu_examination.py"}
 
 
 class TwoGroups(LoadScopeScheduling):
-    """Keeps the tests of one fleet on one worker, in their order, and the others on another."""
+    """Keeps the tests of one fleet on one worker, in their order, and the others on another; spreads those of units."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])
+        if file.parent.name == "unit":
+            return str(file)
         beside = file.name in BESIDE or file.parent.name == "integration"
         return "beside" if beside and file.name not in BY_CLOCK else "fleet"
 

@@ -25,8 +25,12 @@ class Fleet:
     @property
     def names(self) -> list[str]:
         """Return the hosts of the inventory as it is now."""
+        return list(self._hosts)
+
+    @property
+    def _hosts(self) -> dict[str, dict[str, Any]]:
         groups = YAML(typ="safe").load(self.lab.inventory)["all"]["children"].values()
-        return [host for group in groups for host in group["hosts"]]
+        return {name: variables for group in groups for name, variables in group["hosts"].items()}
 
     def run(self, *arguments: str) -> Any:
         """Run ``celium-ops`` on the lab's inventory."""
@@ -51,9 +55,8 @@ class Fleet:
     def play(self, name: str, *arguments: str) -> Answer:
         """Run a playbook with plain Ansible; return the result of the last task of each host."""
         env = {
-            **self.lab.env,
+            **self.lab.ansible,
             "ANSIBLE_COLLECTIONS_PATH": collections_path(),
-            "ANSIBLE_PIPELINING": "True",
             "ANSIBLE_TIMEOUT": "5",
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
         }
@@ -64,7 +67,7 @@ class Fleet:
 
     def address(self, host: str) -> str:
         """Return the address of a host."""
-        return next(str(one["address"]) for one in self.lab.status()["hosts"] if one["name"] == host)
+        return str(self._hosts[host]["ansible_host"])
 
     def started(self) -> dict[tuple[str, str], str]:
         """Return when each container of the fleet was started: what restarted shows."""
@@ -100,6 +103,13 @@ class Fleet:
             variables.pop(key, None)
         else:
             variables[key] = value
+        yaml.dump(content, self.lab.inventory)
+
+    def forget(self, host: str) -> None:
+        """Take a host out of the inventory for good: the deploys of later tests are not about it."""
+        yaml = YAML()
+        content = yaml.load(self.lab.inventory)
+        del content["all"]["children"][f"{host.rpartition('-')[0]}s"]["hosts"][host]
         yaml.dump(content, self.lab.inventory)
 
     @contextmanager

@@ -12,7 +12,7 @@ import os
 import subprocess
 
 import pytest
-from ruamel.yaml import YAML
+from fleet import Fleet
 
 HOST = "executor-5"
 PLAY = f"""
@@ -53,15 +53,12 @@ FIRST = "head -c 4194304 /dev/disk/by-id/celium-{0} | sha256sum"
 
 @pytest.fixture(scope="module")
 def host(lab):
-    """Give the lab with a new host; afterwards its disks are gone, and the other files' deploys are not about it."""
+    """Give the lab with a new host; afterwards its disks are gone, too."""
     lab.ok("lab", "up", "--executors", "5")
     lab.on(HOST, DETACH)
     yield lab
     lab.on(HOST, f"{STOP}; umount -l {ROOT}; {DETACH}")
-    yaml = YAML()
-    tree = yaml.load(lab.inventory)
-    del tree["all"]["children"]["executors"]["hosts"][HOST]
-    yaml.dump(tree, lab.inventory)
+    Fleet(lab).forget(HOST)
 
 
 def attach(lab, name, size="110G"):
@@ -74,7 +71,7 @@ def play(lab, folder, disk, *arguments):
     (folder / "disk.yml").write_text(PLAY)
     values = {"nvidia_docker_disk": disk, "_nvidia_docker_disk_quota": "noquota"}
     command = ["ansible-playbook", "-i", str(lab.inventory), "disk.yml", "-e", json.dumps(values), *arguments]
-    done = subprocess.run(command, cwd=folder, env=lab.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=lab.ansible, capture_output=True, text=True, check=False)
     recap = next(line for line in done.stdout.splitlines() if line.startswith(f"{HOST} "))
     counts = dict(word.split("=") for word in recap.split(":")[1].split())
     return done.returncode, done.stdout + done.stderr, int(counts["changed"])

@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 from docker_role import HOST, PLAY
+from fleet import Fleet
 from ruamel.yaml import YAML
 
 WANTED = {
@@ -39,11 +40,7 @@ def host(lab):
         """,
     )
     yield lab
-    # The other files' deploys are not about this host.
-    yaml = YAML()
-    tree = yaml.load(lab.inventory)
-    del tree["all"]["children"]["executors"]["hosts"][HOST]
-    yaml.dump(tree, lab.inventory)
+    Fleet(lab).forget(HOST)
 
 
 def variables(lab):
@@ -80,7 +77,7 @@ def played(lab, folder, *arguments, **values):
         json.dumps(WANTED | values),
         *arguments,
     ]
-    return subprocess.run(command, cwd=folder, env=lab.env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=lab.ansible, capture_output=True, text=True, check=False)
 
 
 def fault(lab, **values):

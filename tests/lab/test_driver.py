@@ -62,7 +62,7 @@ class Story:
         }
         command = ["ansible-playbook", "-i", str(self.lab.inventory), "-i", "host.yml", "play.yml"]
         command += ["-e", json.dumps(given | values), *flags]
-        env = {**self.lab.env, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_PIPELINING": "True"}
+        env = {**self.lab.ansible, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
         done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
         answer = json.loads(done.stdout)
         tasks = [task["hosts"][HOST] for play in answer["plays"] for task in play["tasks"] if HOST in task["hosts"]]

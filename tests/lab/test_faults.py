@@ -15,9 +15,9 @@ SOME = ("--limit", "executor-1,miner-1")
 FILL = "mount -t tmpfs -o size=64k tmpfs {0}; head -c 65536 /dev/zero > {0}/left-over"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def healthy_again(deployed):
-    """Whatever a test did, the next one begins with a healthy fleet."""
+    """Whatever the tests did, the fleet is healthy after them."""
     yield
     assert deployed.status()["ok"]
 
@@ -50,7 +50,7 @@ def test_the_registry_has_no_such_image(fleet):
 def test_a_container_never_gets_healthy(fleet):
     wrong = fleet.status()["by_name"]["miner-1"]["containers"][0]["image"]
     assert "miner" in wrong
-    with fleet.variables("executor-1", executor_image=wrong, celium_start_timeout=15):
+    with fleet.variables("executor-1", executor_image=wrong, celium_start_timeout=10):
         answer = fleet.deploy(*SOME)
         assert_only(answer, "executor-1", "does not get healthy", "executor-executor-1", "said last:", "Field required")
         password = fleet.on("executor-1", "sed -n s/^POSTGRES_PASSWORD=//p /opt/celium/executor/db.env")
@@ -69,9 +69,18 @@ def test_the_database_of_the_miner_is_down_when_executors_are_to_be_registered(f
     assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True)
 
 
+IMPATIENT = {
+    "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=2 -o ServerAliveCountMax=3",
+    "ANSIBLE_SSH_RETRIES": "1",
+    "ANSIBLE_TIMEOUT": "5",
+}
+"""Our own settings, with a fifth of their patience."""
+
+
 def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
     container = fleet.lab.docker_name("executor-2")
-    deploy = fleet.lab.start("-i", str(fleet.lab.inventory), "--json", "deploy", "--full")
+    command = ("-i", str(fleet.lab.inventory), "--json", "deploy", "--full", "--limit", "executor-1,executor-2,miner-1")
+    deploy = fleet.lab.start(*command, **IMPATIENT)
     try:
         assert any("executor-2: nvidia_docker" in line for line in deploy.stderr), "it has begun"
         subprocess.run(["docker", "pause", container], check=True, capture_output=True)
@@ -112,7 +121,7 @@ def test_a_database_whose_password_nobody_knows_is_left_alone(fleet):
 
 
 def test_the_password_in_the_inventory_is_not_the_databases(fleet):
-    with fleet.variables("executor-1", executor_db_password="another", celium_start_timeout=20):
+    with fleet.variables("executor-1", executor_db_password="another", celium_start_timeout=10):
         assert_only(fleet.deploy(*SOME), "executor-1", "the database has another password")
     assert fleet.deploy(*SOME)["ok"]
 

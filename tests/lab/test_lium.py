@@ -58,13 +58,13 @@ def test_a_fleet_of_celium_moves_over_and_keeps_its_rows(lium):
 
 def test_a_second_deploy_changes_and_restarts_nothing(lium):
     before = lium.started()
-    answer = lium.deploy("--full")
-    assert (answer["rc"], [host["changed"] for host in answer["hosts"]]) == (0, [0] * len(lium.names)), answer
+    answer = lium.deploy("--full", "--limit", "executor-1,miner-1,validator-1")
+    assert (answer["rc"], {host["changed"] for host in answer["hosts"]}) == (0, {0}), answer
     assert lium.started() == before
 
 
 def test_a_new_executor_is_registered_with_its_price_for_the_one_validator(lium):
-    lium.sql("truncate executor")
+    lium.sql("delete from executor where address = (select min(address) from executor)")
     with lium.variables("executor-1", executor_price=0.7):
         answer = lium.deploy("--limit", "executor-1")
         assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True), answer
@@ -74,7 +74,7 @@ def test_a_new_executor_is_registered_with_its_price_for_the_one_validator(lium)
     # Back to the inventory's price: a change, not a new row.
     problems = lium.status()["by_name"]["executor-1"]["problems"]
     assert problems == ["registered for 0.7, the inventory says 0.5"]
-    assert lium.deploy("--limit", "executors")["ok"]
+    assert lium.deploy("--limit", "executor-1")["ok"]
     assert rows(lium)[lium.address("executor-1")] == [uuid, DEFAULT_VALIDATOR, "0.5"]
     assert lium.status()["ok"]
 
@@ -108,7 +108,7 @@ def test_upstream_itself_refuses_to_remove_a_row_under_collateral(lium):
 
 
 def test_an_executor_that_the_miner_cannot_log_in_to_is_not_registered_and_the_error_says_why(lium):
-    lium.sql("truncate executor")
+    lium.sql("delete from executor where address = (select min(address) from executor)")
     lium.on("executor-1", "docker exec executor-executor-1 sh -c 'kill $(cat /run/sshd.pid)'")
     answer = lium.deploy("--limit", "executor-1")
     assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (1, False), answer
@@ -116,5 +116,5 @@ def test_an_executor_that_the_miner_cannot_log_in_to_is_not_registered_and_the_e
     assert "executor_ssh_port" in answer["by_name"]["miner-1"]["error"]
     lium.on("executor-1", "docker restart executor-executor-1")
     wait_for(lambda: not lium.status()["by_name"]["executor-1"]["problems"][1:])
-    assert lium.deploy()["ok"]
+    assert lium.deploy("--limit", "executor-1")["ok"]
     assert lium.status()["ok"]

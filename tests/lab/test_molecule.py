@@ -18,14 +18,14 @@ def test_every_role_has_a_scenario():
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda file: file.parents[2].name)
-def test_scenario(deployed, scenario):
+def test_scenario(fleet, scenario):
     for platform in yaml.safe_load(scenario.read_text())["platforms"]:
-        deployed.reset(platform["name"])
+        fleet.reset(platform["name"])
     programs = Path(sys.executable).parent
     environment = {
-        **deployed.lab.env,
-        "CELIUM_OPS_INVENTORY": str(deployed.lab.inventory),
-        "PATH": f"{programs}:{deployed.lab.env['PATH']}",
+        **fleet.lab.env,
+        "CELIUM_OPS_INVENTORY": str(fleet.lab.inventory),
+        "PATH": f"{programs}:{fleet.lab.env['PATH']}",
     }
     command = [programs / "molecule", "test"]
     done = subprocess.run(

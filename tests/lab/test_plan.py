@@ -8,8 +8,6 @@ import pytest
 from fleet import broken
 from tampering import DAEMON, E1, E2, FIRST, SECOND, STACK, WALLET, M, V, keys
 
-STAMP = "stat -c %y /var/lib/celium-ops/record.json"
-
 
 def _names(seen, tamper):
     return seen["kind"] == tamper.kind and tamper.name in seen["name"] and tamper.why in seen["why"]
@@ -112,18 +110,6 @@ def test_settings_of_the_kernel_are_kept(deployed):
     # Taken out, it stays as it is: nobody knows what it was before.
     assert deployed.deploy("--limit", E2)["ok"]
     assert deployed.on(E2, f"sysctl -n {name}; rm {file}; sysctl -qw {name}=") == "40000-40010"
-
-
-def test_a_registry_is_part_of_the_plan(deployed):
-    before = deployed.on(E1, STAMP)
-    deployed.sql("delete from executor where address = (select address from executor order by address limit 1)")
-    found = deployed.run_json("plan")
-    drift = [(host["name"], one["kind"], one["why"]) for host in found["hosts"] for one in host["drift"]]
-    assert drift == [(E1, "registration", "not registered at miner-1")]
-    answer = deployed.deploy()["by_name"]
-    assert (answer[E1]["registered"], answer[E1]["changed"], answer["miner-1"]["changed"]) == (True, 0, 1)
-    assert deployed.on(E1, STAMP) == before, "its roles were not played for that"
-    assert deployed.run_json("plan")["rc"] == 0
 
 
 def test_a_host_that_cannot_be_read_beats_pending_changes(deployed):

@@ -11,6 +11,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -254,9 +255,14 @@ def test_logs_of_what_is_not_there(lab, tmp_path):
 # Host keys
 
 
-def test_a_fleet_is_trusted_once_and_then_left_alone(lab, enrolled, tmp_path):
-    # Without connections that Ansible kept open.
-    fresh = {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path / "control")}
+@pytest.fixture
+def fresh():
+    """Give an environment without connections that Ansible kept open; a socket's path has 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield {"ANSIBLE_SSH_CONTROL_PATH_DIR": folder}
+
+
+def test_a_fleet_is_trusted_once_and_then_left_alone(lab, enrolled, fresh, tmp_path):
     for command in (("status",), ("exec", HOST, "--", "true"), ("deploy", "--check", "--limit", HOST)):
         done = ours(lab, *command, inventory=enrolled, **fresh)
         assert done.returncode == 1
@@ -370,7 +376,7 @@ def elsewhere(lab, tmp_path):
 
 
 def test_two_controllers_do_not_deploy_at_once_and_a_killed_one_frees_the_fleet(lab, elsewhere):
-    first = start(lab, "deploy", "--full")
+    first = start(lab, "deploy", "--full", "--limit", "miner-1")
     try:
         wait_for(lambda: f"process {first.pid}" in lab.on("miner-1", f"cat {LOCK} 2>/dev/null || true"))
         lab.on("miner-1", "systemctl restart docker")
@@ -389,7 +395,7 @@ def test_two_controllers_do_not_deploy_at_once_and_a_killed_one_frees_the_fleet(
 
 
 def test_a_deploy_that_is_interrupted_gives_the_lock_back(lab):
-    first = start(lab, "deploy", "--full")
+    first = start(lab, "deploy", "--full", "--limit", "miner-1")
     wait_for(lambda: f"process {first.pid}" in lab.on("miner-1", f"cat {LOCK}"))
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)

@@ -175,7 +175,7 @@ def test_a_chain_that_misbehaves_moves_nothing(fleet, chain):
     before = rows(fleet)
     for fault, code in (BAD_DATA | NO_DATA).items():
         fleet.lab.ok("lab", "chain", "fault", fault)
-        answer = fleet.run_json("assign", "apply", "--yes", "--timeout", "5")
+        answer = fleet.run_json("assign", "apply", "--yes", "--timeout", "3")
         assert (answer["rc"], answer["error"]["code"]) == (4 if fault in BAD_DATA else 1, code), (fault, answer)
         assert "the last good reading is of block" in answer["error"]["message"], fault
         assert answer["error"]["remedy"], fault
