@@ -24,7 +24,7 @@ check: $(VENV)/ready ## lint, types, unit tests: at most 2 minutes
 .PHONY: test
 test: check ## everything a change must pass, lab tests included
 	command -v cc >/dev/null || scripts/apt-install gcc libc6-dev # a test compiles what pretends to be NVML
-	$(BIN)/pytest -q -n 2 --durations=60 --durations-min=4 tests/integration tests/lab
+	$(BIN)/pytest -q -n 2 --instafail --durations=60 --durations-min=4 tests/integration tests/lab
 
 .PHONY: gpu-test
 gpu-test: ## on a machine with an NVIDIA card: needs python3, torch, pynvml and pytest, installs nothing
