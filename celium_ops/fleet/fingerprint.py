@@ -23,6 +23,8 @@ Inputs = dict[str, bytes]
 
 _PATHS = frozenset({"celium_secrets_dir", "miner_wallet_source", "validator_wallet_source"})
 """Folders of the controller, of which only what lies in them matters: another controller has them elsewhere."""
+_ASSIGNED = frozenset({"executor_validator", "executor_weight"})
+"""What only the assignment and the registry of the miner hear of: the plan holds that against the registry's rows."""
 _FOLDERS = ("playbooks", "plugins", "roles", "templates")
 
 
@@ -34,9 +36,15 @@ def inputs(hosts: Iterable[Host]) -> dict[str, Inputs]:
 
 def _inputs(host: Host) -> Inputs:
     seen = host.values | host.given
-    values = {key: _canonical(value) for key, value in seen.items() if key not in _PATHS and value is not None}
+    kept = seen.keys() - _PATHS - (_ASSIGNED | {"executor_price"} if _prices_its_rows(host) else _ASSIGNED)
+    values = {key: _canonical(seen[key]) for key in kept if seen[key] is not None}
     own = {"(role)": host.role.encode(), "(name)": host.name.encode(), "(celium-ops)": __version__.encode()}
     return values | dict(_files(host)) | own
+
+
+def _prices_its_rows(host: Host) -> bool:
+    """Tell whether the miner keeps the price; in the other dialect it stands in the executor's environment."""
+    return bool(host.values.get("celium_dialect") == "lium")
 
 
 def seal(given: Inputs, run: str) -> dict[str, Any]:

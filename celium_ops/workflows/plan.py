@@ -210,10 +210,14 @@ def _registration(fleet: Fleet, host: Host, rows: Mapping[Endpoint, Registration
             yield Drift("registration", row_name(host.endpoint), problem)
 
 
+_UNREGISTERED = "not registered at"
+_WELCOME = "its GPUs prove themselves, where that is asked for, and its miner registers it"
+
+
 def registry_problems(fleet: Fleet, host: Host, row: Registration | None) -> list[str]:
     """Return what is wrong with the row of an executor at its miner, one line each; pure."""
     if row is None:
-        return [f"not registered at {host.miner}"]
+        return [f"{_UNREGISTERED} {host.miner}"]
     # Dialect lium has one validator for all executors of a miner; dialect celium keeps the price at the executor.
     if host.values.get("celium_dialect") == "lium":
         only = fleet.hosts[host.miner or ""].values.get("miner_default_validator")
@@ -288,7 +292,8 @@ def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...]) -> Iter
         yield "containers whose environment or configuration differs are made anew"
     if "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
         yield "the firewall is loaded anew"
-    if "registration" in kinds:
-        yield "its GPUs prove themselves, where that is asked for, and its miner registers it"
+    if rows := [one.why for one in drift if one.kind == "registration"]:
+        new = any(why.startswith(_UNREGISTERED) for why in rows)
+        yield _WELCOME if new else "its row at its miner changes"
     if rentals and state != "converged" and not any(map(_docker_restarts, drift)):
         yield f"it is rented ({', '.join(rentals)}): containers of tenants are left alone"

@@ -1,5 +1,6 @@
 """When a host is converged, and in which words it is not."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from celium_ops.registry.rows import Registration
 from celium_ops.remote.probe import Record, Sight
 from celium_ops.workflows.plan import drifted, judge
 
+ROOT = Path(__file__).parents[2]
 VALUES = {
     "celium_dialect": "celium",
     "celium_secrets_dir": "/nowhere",
@@ -108,6 +110,46 @@ def test_another_writing_of_a_value_is_another_input():
     hosts = [replace(EXECUTOR, given={"executor_external_port": port}) for port in (8001, "08001")]
     one, other = (inputs([host])["gpu-1"] for host in hosts)
     assert changed(other, seal(one, "run")) == ["executor_external_port"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "key", "reaches"),
+    [
+        ("celium", "executor_validator", False),
+        ("celium", "executor_weight", False),
+        ("celium", "executor_price", True),
+        ("lium", "executor_price", False),
+    ],
+)
+def test_what_only_a_registry_hears_of_is_no_input_of_roles(dialect, key, reaches):
+    before = replace(EXECUTOR, values=VALUES | {"celium_dialect": dialect})
+    after = replace(before, values=before.values | {key: 2})
+    assert (inputs([before])["gpu-1"] != inputs([after])["gpu-1"]) is reaches
+
+
+def test_no_role_does_anything_on_a_host_with_what_only_a_registry_hears_of():
+    parts = [
+        ROOT / "templates",
+        *ROOT.glob("roles/*/tasks"),
+        *ROOT.glob("roles/*/vars"),
+        *ROOT.glob("roles/*/templates"),
+    ]
+    named = {
+        str(file.relative_to(ROOT))
+        for part in parts
+        for file in part.rglob("*")
+        if file.is_file() and re.search("executor_(validator|weight|price)", file.read_text())
+    }
+    assert named == {"roles/executor/tasks/verify.yml"}, "where it is put into words for the miner"
+
+
+def test_a_row_for_another_validator_is_all_that_changes():
+    pinned = replace(EXECUTOR, values=VALUES | {"executor_validator": "5G"})
+    found = plan(host=pinned, given=inputs([pinned])["gpu-1"])
+    assert [(one.kind, one.why) for one in found.drift] == [
+        ("registration", "registered for 5F, the inventory says 5G")
+    ]
+    assert (found.only_registration, found.effects) == (True, ("its row at its miner changes",))
 
 
 def test_leftovers_are_named_and_are_no_change():
