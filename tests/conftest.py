@@ -23,7 +23,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 BESIDE = {"test_disk.py", "test_docker_sources.py", "test_driver.py", "test_lab.py", "test_standins.py"}
-"""What `make test` runs on its second worker, with the integration tests: it needs no fleet, but hosts of its own."""
+"""What `make test` runs on its second worker, with the integration tests: it needs no fleet, at most own hosts."""
 BY_CLOCK = {"test_gpu.py", "test_gpu_examination.py"}
 """What is judged by clocks runs last, when the second worker is done."""
 

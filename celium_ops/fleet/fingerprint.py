@@ -36,15 +36,15 @@ def inputs(hosts: Iterable[Host]) -> dict[str, Inputs]:
 
 def _inputs(host: Host) -> Inputs:
     seen = host.values | host.given
-    kept = seen.keys() - _PATHS - (_ASSIGNED | {"executor_price"} if _prices_its_rows(host) else _ASSIGNED)
-    values = {key: _canonical(seen[key]) for key in kept if seen[key] is not None}
+    left_out = _PATHS | _registry_only(host)
+    values = {key: _canonical(value) for key, value in seen.items() if key not in left_out and value is not None}
     own = {"(role)": host.role.encode(), "(name)": host.name.encode(), "(celium-ops)": __version__.encode()}
     return values | dict(_files(host)) | own
 
 
-def _prices_its_rows(host: Host) -> bool:
-    """Tell whether the miner keeps the price; in the other dialect it stands in the executor's environment."""
-    return bool(host.values.get("celium_dialect") == "lium")
+def _registry_only(host: Host) -> frozenset[str]:
+    """Return what no role does anything with on the host: in dialect celium the price is in its environment."""
+    return _ASSIGNED | ({"executor_price"} if host.values.get("celium_dialect") == "lium" else set())
 
 
 def seal(given: Inputs, run: str) -> dict[str, Any]:

@@ -179,14 +179,15 @@ def judge(fleet: Fleet, host: Host, sight: Sight, registries: Registries, given:
         error = None if drift else errors  # without Docker, say, much cannot be read, and that is no news
         state = "differs" if drift or error else "converged"
     leftovers = leftovers_of(fleet, host.name, registries.get(host.name, ()))
+    registered = None if rows is None else host.endpoint in rows
     return HostPlan(
         name=host.name,
         role=host.role,
         state=state,
         drift=(*drift, *(Drift("leftover", row_name(one), _LEFTOVER) for one in leftovers)),
-        effects=tuple(_effects(state, drift, sight.rentals or ())),
+        effects=tuple(_effects(state, drift, sight.rentals or (), registered)),
         rentals=sight.rentals or (),
-        registered=None if rows is None else host.endpoint in rows,
+        registered=registered,
         leftovers=tuple(leftovers),
         error=error,
     )
@@ -210,14 +211,10 @@ def _registration(fleet: Fleet, host: Host, rows: Mapping[Endpoint, Registration
             yield Drift("registration", row_name(host.endpoint), problem)
 
 
-_UNREGISTERED = "not registered at"
-_WELCOME = "its GPUs prove themselves, where that is asked for, and its miner registers it"
-
-
 def registry_problems(fleet: Fleet, host: Host, row: Registration | None) -> list[str]:
     """Return what is wrong with the row of an executor at its miner, one line each; pure."""
     if row is None:
-        return [f"{_UNREGISTERED} {host.miner}"]
+        return [f"not registered at {host.miner}"]
     # Dialect lium has one validator for all executors of a miner; dialect celium keeps the price at the executor.
     if host.values.get("celium_dialect") == "lium":
         only = fleet.hosts[host.miner or ""].values.get("miner_default_validator")
@@ -276,7 +273,11 @@ def _docker_restarts(one: Drift) -> bool:
     return one.name == "/etc/docker/daemon.json" or (one.name == "docker.service" and "configuration" in one.why)
 
 
-def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...]) -> Iterable[str]:
+_WELCOME = "its GPUs prove themselves, where that is asked for, and its miner registers it"
+_MOVES = "its row at its miner changes"
+
+
+def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...], registered: bool | None) -> Iterable[str]:
     rented = f"; it is rented ({', '.join(rentals)}), and waits for the end of that" if rentals else ""
     kinds, inputs_ = {one.kind for one in drift}, {one.name for one in drift if one.kind == "input"}
     if any(map(_docker_restarts, drift)):
@@ -292,8 +293,7 @@ def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...]) -> Iter
         yield "containers whose environment or configuration differs are made anew"
     if "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
         yield "the firewall is loaded anew"
-    if rows := [one.why for one in drift if one.kind == "registration"]:
-        new = any(why.startswith(_UNREGISTERED) for why in rows)
-        yield _WELCOME if new else "its row at its miner changes"
+    if "registration" in kinds:
+        yield _MOVES if registered else _WELCOME
     if rentals and state != "converged" and not any(map(_docker_restarts, drift)):
         yield f"it is rented ({', '.join(rentals)}): containers of tenants are left alone"

@@ -96,20 +96,22 @@ class Fleet:
 
     def set_variable(self, host: str, key: str, value: Any) -> None:
         """Give a host a variable in the inventory; None takes it away."""
-        yaml = YAML()
-        content = yaml.load(self.lab.inventory)
-        variables = content["all"]["children"][f"{host.rpartition('-')[0]}s"]["hosts"][host]
-        if value is None:
-            variables.pop(key, None)
-        else:
-            variables[key] = value
-        yaml.dump(content, self.lab.inventory)
+        with self._edited_group(host) as hosts:
+            if value is None:
+                hosts[host].pop(key, None)
+            else:
+                hosts[host][key] = value
 
     def forget(self, host: str) -> None:
         """Take a host out of the inventory for good: the deploys of later tests are not about it."""
+        with self._edited_group(host) as hosts:
+            del hosts[host]
+
+    @contextmanager
+    def _edited_group(self, host: str) -> Iterator[Any]:
         yaml = YAML()
         content = yaml.load(self.lab.inventory)
-        del content["all"]["children"][f"{host.rpartition('-')[0]}s"]["hosts"][host]
+        yield content["all"]["children"][f"{host.rpartition('-')[0]}s"]["hosts"]
         yaml.dump(content, self.lab.inventory)
 
     @contextmanager

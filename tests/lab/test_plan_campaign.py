@@ -75,7 +75,7 @@ def judged(fleet, chance, unasked):
     seen["called converged"] += len(asked)
     if asked:
         check = fleet.deploy("--full", "--check", "--limit", ",".join(asked))
-        assert not changed(check), {host["name"]: host["changes"] for host in check["hosts"] if host["changed"]}
+        assert not {host["name"]: host["changes"] for host in check["hosts"] if host["changed"]}
     unasked -= set(asked)
     return seen
 
