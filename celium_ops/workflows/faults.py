@@ -23,6 +23,12 @@ def _fault(pattern: str, cause: str, remedy: str) -> Fault:
     return Fault(re.compile(pattern, re.IGNORECASE), cause, remedy)
 
 
+UNHEALTHY = _fault(
+    r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully|exited \(\d+\)",
+    "a container does not get healthy",
+    "its last lines say why; celium_start_timeout is how long it may take",
+)
+
 # The first that matches counts, so what is special stands before what is general.
 FAULTS = (
     _fault(
@@ -99,6 +105,11 @@ FAULTS = (
         "`ss -ltnp` on the host shows by whom: stop it, or give the service another port in the inventory",
     ),
     _fault(
+        r"did not receive an exit event",
+        "Docker has lost a container",
+        "`ctr -n moby tasks delete --force` with the container's whole id frees it; a deploy does so with its own",
+    ),
+    _fault(
         r"database of the miner does not answer|database of the miner did not answer",
         "the miner's database does not answer",
         "deploy with the miner (its stack is started then), or look at the log of its database",
@@ -108,11 +119,7 @@ FAULTS = (
         "the miner does not reach an executor",
         "executor_address with executor_external_port must answer the miner's host",
     ),
-    _fault(
-        r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully|exited \(\d+\)",
-        "a container does not get healthy",
-        "its last lines say why; celium_start_timeout is how long it may take",
-    ),
+    UNHEALTHY,
     _fault(
         r"connection refused|timed out|no route to host|could not resolve hostname|connection closed|connection reset"
         r"|no answer in|server \S+ not responding",
@@ -123,7 +130,8 @@ FAULTS = (
 
 SAID_LAST = "said last:"
 """After these words an error quotes the log of a container, as the roles write it."""
-# What a container says of itself may be about anything, also about others: of its words only these count.
+# What a container says of itself may be about anything, also about others: of its words only these count, and only when
+# nothing is wrong but that it does not get healthy.
 LAST_WORDS = (
     _fault(
         r"password authentication failed for user",
@@ -136,5 +144,7 @@ LAST_WORDS = (
 def recognise(message: str) -> Fault | None:
     """Return the known fault that a program's message is about; null for an unknown one."""
     message, _, quoted = message.partition(SAID_LAST)
-    found = (fault for fault in LAST_WORDS if fault.pattern.search(quoted))
-    return next(found, None) or next((fault for fault in FAULTS if fault.pattern.search(message)), None)
+    found = next((fault for fault in FAULTS if fault.pattern.search(message)), None)
+    if found is not UNHEALTHY:
+        return found
+    return next((fault for fault in LAST_WORDS if fault.pattern.search(quoted)), UNHEALTHY)

@@ -64,6 +64,11 @@ SEEN = [
         '  FATAL:  password authentication failed for user "postgres"',
         "the database has another password",
     ),
+    (
+        "Error response from daemon: cannot stop container: 9f5f: tried to kill container, but did not receive an exit"
+        " event\nexecutor-executor-1 (restarting) said last:\n  FATAL:  password authentication failed for user",
+        "Docker has lost a container",
+    ),
     ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "the host does not answer"),
     ("Timeout, server 192.0.2.1 not responding.", "the host does not answer"),
 ]
