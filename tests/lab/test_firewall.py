@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
+import shlex
+from itertools import product
 
 import pytest
 from fleet import broken, wait_for
 
-HOST = "executor-1"
+HOST, OTHER = "executor-1", "executor-2"
 OFF = "systemctl disable --now celium-firewall; rm -rf /etc/celium /etc/systemd/system/celium-firewall.service"
 
 
@@ -21,37 +22,65 @@ def fleet(deployed):
         deployed.on(HOST, OFF)
 
 
-def reached(fleet, port):
-    try:
-        with socket.create_connection((fleet.address(HOST), port), 2):
-            return True
-    except OSError:
-        return False
+PROBE = """
+import socket, sys
+for address in sys.argv[1].split():
+    for port in sys.argv[2].split():
+        try:
+            socket.create_connection((address, port), 0.7).close()
+            print(address, port)
+        except OSError:
+            pass
+"""
 
 
-def test_what_the_role_needs_is_open_and_the_rest_is_closed(fleet):
+def reached(fleet, addresses, ports):
+    """Return to which ports of which addresses another host can connect."""
+    words = [shlex.quote(" ".join(map(str, some))) for some in (addresses, ports)]
+    lines = fleet.on(OTHER, f"python3 -c {shlex.quote(PROBE)} {' '.join(words)}").splitlines()
+    return {(address, int(port)) for address, port in map(str.split, lines)}
+
+
+@pytest.fixture
+def addresses(fleet):
+    """Give the host's address, and one of IPv6 for it and the other host, as Docker turned that off in the lab."""
+    switch = "sysctl -qw net.ipv6.conf.all.disable_ipv6={0} net.ipv6.conf.lo.disable_ipv6={0}"
+    # Docker publishes on IPv6 when it has found it at its start. Containers that start anew say soon how they are.
+    again = "systemctl reset-failed docker; systemctl restart docker; docker ps -q | xargs docker restart"
+    for host, address in ((HOST, "fd51::1"), (OTHER, "fd51::2")):
+        fleet.on(host, f"{switch.format(0)}; ip -6 addr add {address}/64 dev eth0 nodad")
+    fleet.on(HOST, f"{again}; docker network create --ipv6 --subnet fd52::/64 six")
+    yield [fleet.address(HOST), "fd51::1"]
+    fleet.on(HOST, "docker network rm six")
+    for host in (HOST, OTHER):
+        fleet.on(host, switch.format(1))
+    fleet.on(HOST, again)
+    wait_for(lambda: fleet.status()["by_name"][HOST]["healthy"])
+
+
+def test_what_the_role_needs_is_open_and_the_rest_is_closed(fleet, addresses):
     image = fleet.on(HOST, "docker inspect -f '{{.Config.Image}}' executor-executor-1")
-    serve = "python3 -m http.server"
+    serve = "python3 -m http.server --bind ::"
+    # A published port of IPv6 is Docker's proxy's, or, where the network of its container has IPv6, the kernel's.
+    run = f"docker run -d --name {{}} --entrypoint python3 {{}} {image} -m http.server --bind :: 22"
     start = (
         f"systemd-run --unit other {serve} 9999; systemd-run --unit rented {serve} 45000;"
-        f"docker run -d --name other -p 8432:5432 --entrypoint python3 {image} -m http.server 5432;"
-        f"docker run -d --name rentable -p 45001:22 --entrypoint python3 {image} -m http.server 22"
+        f"{run.format('other', '-p 8432:22')}; {run.format('other6', '-p 8433:22 --network six')};"
+        f"{run.format('rentable', '-p 45001:22')}; {run.format('rentable6', '-p 45002:22 --network six')}"
     )
-    stop = "systemctl stop other rented; docker rm -f other rentable"
+    stop = "systemctl stop other rented; docker rm -f other other6 rentable rentable6"
+    needed, others = (45000, 45001, 45002), (9999, 8432, 8433)
     with broken(fleet, HOST, start, stop):
-        wait_for(lambda: reached(fleet, 45000) and reached(fleet, 45001))
-        assert fleet.on(HOST, "curl -s -o /dev/null -w '%{http_code}' localhost:9999 || true") in ("200", "")
-        assert not reached(fleet, 9999), "a program of the host"
-        assert not reached(fleet, 8432), "a container's port"
+        wait_for(lambda: reached(fleet, addresses, needed) == set(product(addresses, needed)))
+        assert reached(fleet, addresses, others) == set()
         fleet.on(HOST, "nft delete table inet celium")
-        assert reached(fleet, 9999), "it was the firewall"
-        assert reached(fleet, 8432)
+        assert reached(fleet, addresses, others) == set(product(addresses, others)), "it was the firewall"
         fleet.on(HOST, "systemctl restart celium-firewall")
-        assert not reached(fleet, 9999), "as at the start of the host"
+        assert reached(fleet, addresses, others) == set(), "as at the start of the host"
     answer = fleet.run_json("preflight", "--limit", HOST)
     ports = {check["status"] for check in answer["hosts"][0]["checks"] if check["id"].startswith("ports.")}
     assert ports == {"pass"}
-    assert fleet.status()["by_name"][HOST]["healthy"]
+    wait_for(lambda: fleet.status()["by_name"][HOST]["healthy"])
 
 
 TAMPERED = {
@@ -83,3 +112,24 @@ def test_rules_that_keep_us_out_are_taken_back(fleet):
     assert fleet.status()["by_name"][HOST]["reachable"]
     assert fleet.deploy("--limit", HOST)["ok"]
     assert fleet.on(HOST, "nft list table inet celium") == before
+
+
+def test_an_active_ufw_is_told_to_let_the_same_in(fleet):
+    # One of its own rules and nothing else lets an operator in.
+    start = (
+        "apt-get -qq -y install ufw >/dev/null 2>&1; ufw allow 22/tcp >/dev/null; ufw --force enable >/dev/null;"
+        "for port in 9999 45000; do systemd-run --unit at-$port python3 -m http.server $port; done"
+    )
+    stop = "systemctl stop at-9999 at-45000; ufw --force disable >/dev/null; apt-get -qq -y purge ufw >/dev/null 2>&1"
+    look = [fleet.address(HOST)], (9999, 45000)
+    with broken(fleet, HOST, start, stop):
+        assert reached(fleet, *look) == set()
+        assert fleet.run_json("plan", "--limit", HOST)["rc"] == 3, "nobody has told it yet"
+        for tamper in ("true", "ufw delete allow 40000:65535/tcp"):
+            fleet.on(HOST, tamper)
+            assert reached(fleet, *look) == set()
+            assert fleet.deploy("--limit", HOST)["ok"]
+            assert reached(fleet, *look) == {(look[0][0], 45000)}
+        assert "40000:65535/tcp (v6)" in fleet.on(HOST, "ufw status")
+        again = fleet.deploy("--full", "--limit", HOST)["by_name"][HOST]
+        assert again["changed"] == 0
