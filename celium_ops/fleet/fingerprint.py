@@ -44,7 +44,7 @@ def _inputs(host: Host) -> Inputs:
 
 def _registry_only(host: Host) -> frozenset[str]:
     """Return what no role does anything with on the host: in dialect celium the price is in its environment."""
-    return _ASSIGNED | ({"executor_price"} if host.values.get("celium_dialect") == "lium" else set())
+    return _ASSIGNED | ({"executor_price"} if host.lium else set())
 
 
 def seal(given: Inputs, run: str) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
             message = f"{host.name} would stand on the public network {network} with simulated GPUs"
             yield at("executor_gpu_proof", "error", message, "required or advise")
         yield from _link_to_miner(fleet, host, resolved[host.name], at)
-        if host.miner and host.values.get("celium_dialect") == "lium" and host.values.get("executor_price") is None:
+        if host.miner and host.lium and host.values.get("executor_price") is None:
             message = f"{host.name} has no executor_price, so it will not be registered and earns nothing"
             yield at("executor_price", "warning", message, all_variables()["executor_price"].meaning)
 

@@ -66,6 +66,11 @@ class Host:
         return self.values.get("celium_dialect") == "celium" and self.values.get("celium_network") == "finney"
 
     @property
+    def lium(self) -> bool:
+        """Tell whether its dialect is lium; else it is celium."""
+        return self.values.get("celium_dialect") == "lium"
+
+    @property
     def miner(self) -> str | None:
         """Return the inventory name of an executor's miner."""
         return self.values.get("executor_miner")

@@ -234,7 +234,7 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
     registry = _registry(miner, sights[miner.name])
     values = miner.values
     # The one validator of dialect lium is upstream's choice unless the inventory makes it; rows keep theirs then.
-    free = values["celium_dialect"] != "lium" or values.get("miner_default_validator")
+    free = not miner.lium or values.get("miner_default_validator")
     held = None if free else "its validator is upstream's choice; set miner_default_validator to move it"
     executors = fleet.executors_of(miner.name)
     unproven = _unproven(wish.inventory, [host for host in executors if host.endpoint not in registry])
@@ -245,7 +245,7 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
         return solve(rows, judged, _coverage(miner), hysteresis)
 
     def amounts(moving: list[str]) -> Sequence[float | None]:
-        if values["celium_dialect"] == "lium" or not values["miner_assign_keep_collateral"]:
+        if miner.lium or not values["miner_assign_keep_collateral"]:
             return [None] * len(moving)
         named = {row_name(endpoint): row for endpoint, row in registry.items()}
         rows = (named[name] for name in moving)

@@ -75,7 +75,7 @@ def _not_ready(host: Host, sight: Sight) -> str | None:
     """Return why an executor may not be registered: only one that is well is offered to validators."""
     if not sight.reachable or sight.containers is None:
         return next(iter(sight.errors), "it shows no containers")
-    if host.values.get("celium_dialect") == "lium" and host.values.get("executor_price") is None:
+    if host.lium and host.values.get("executor_price") is None:
         return "it has no executor_price, which its miner wants"
     return next(iter(container_problems(host, sight.containers)), None)
 

@@ -216,7 +216,7 @@ def registry_problems(fleet: Fleet, host: Host, row: Registration | None) -> lis
     if row is None:
         return [f"not registered at {host.miner}"]
     # Dialect lium has one validator for all executors of a miner; dialect celium keeps the price at the executor.
-    if host.values.get("celium_dialect") == "lium":
+    if host.lium:
         only = fleet.hosts[host.miner or ""].values.get("miner_default_validator")
         pairs = [(host.values.get("executor_price"), row.price), (only, row.validator)]
     else:
