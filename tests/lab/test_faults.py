@@ -103,6 +103,25 @@ def test_a_controller_that_lost_its_passwords_learns_them_from_the_hosts(fleet):
     assert fleet.started() == before, "no container was made again"
 
 
+LOSE = """
+    pid=$(docker inspect -f '{{.State.Pid}}' executor-executor-1)
+    printf '#!/bin/sh\nfor word; do [ "$word" != start ] || exec sleep 600; done\nexec /usr/sbin/runc "$@"\n' > $0
+    chmod +x $0; kill -9 $pid
+    until pgrep -fx 'sleep 600'; do sleep 0.1; done
+    rm $0; kill -9 $(cat /run/docker.pid); pkill -fx 'sleep 600'
+    until docker inspect -f '{{.State.Status}} {{.State.Pid}}' executor-executor-1; do sleep 0.1; done
+"""
+"""Docker dies between making the process of a container and starting it: at a runc that waits there."""
+
+
+def test_a_container_that_docker_lost_is_found_again(fleet):
+    lost = fleet.on("executor-1", f"timeout 60 sh -c {shlex.quote(LOSE)} /usr/local/sbin/runc")
+    assert lost.splitlines()[-1] == "restarting 0", lost
+    assert fleet.run_json("plan")["rc"] == 3
+    answer = fleet.deploy(*SOME)
+    assert answer["ok"], answer
+
+
 def test_a_database_whose_password_nobody_knows_is_left_alone(fleet):
     own = fleet.lab.folder / "secrets" / "executor-1" / "executor_db_password"
     password = own.read_text()
@@ -138,22 +157,3 @@ def test_docker_does_not_start_with_its_new_configuration(fleet):
             fleet.on("executor-1", "cat /etc/docker/daemon.json; docker info -f '{{.LiveRestoreEnabled}}'")
             == "{}\ntrue"
         )
-
-
-LOSE = """
-    pid=$(docker inspect -f '{{.State.Pid}}' executor-executor-1)
-    printf '#!/bin/sh\nfor word; do [ "$word" != start ] || exec sleep 600; done\nexec /usr/sbin/runc "$@"\n' > $0
-    chmod +x $0; kill -9 $pid
-    until pgrep -fx 'sleep 600'; do sleep 0.1; done
-    rm $0; kill -9 $(cat /run/docker.pid); pkill -fx 'sleep 600'
-    until docker inspect -f '{{.State.Status}} {{.State.Pid}}' executor-executor-1; do sleep 0.1; done
-"""
-"""Docker dies between making the process of a container and starting it: at a runc that waits there."""
-
-
-def test_a_container_that_docker_lost_is_found_again(fleet):
-    lost = fleet.on("executor-1", f"timeout 60 sh -c {shlex.quote(LOSE)} /usr/local/sbin/runc")
-    assert lost.splitlines()[-1] == "restarting 0", lost
-    assert fleet.run_json("plan")["rc"] == 3
-    answer = fleet.deploy(*SOME)
-    assert answer["ok"], answer
