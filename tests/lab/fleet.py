@@ -15,6 +15,13 @@ from celium_ops.base.paths import collections_path
 
 Answer = dict[str, Any]
 
+IMPATIENT = {
+    "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=2 -o ServerAliveCountMax=3",
+    "ANSIBLE_SSH_RETRIES": "1",
+    "ANSIBLE_TIMEOUT": "5",
+}
+"""Our own settings, with a fifth of their patience."""
+
 
 class Fleet:
     """The hosts of a lab, through ``celium-ops`` and, to damage and inspect them, by a way that is not ours."""

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 
 import pytest
-from fleet import assert_only, broken
+from fleet import IMPATIENT, assert_only, broken
 
 SOME = ("--limit", "executor-1,miner-1")
 """Who has the fault and a witness; that one host's fault stops none of a whole fleet is told by test_deploy."""
@@ -65,14 +65,6 @@ def test_the_database_of_the_miner_is_down_when_executors_are_to_be_registered(f
         assert answer["by_name"]["executor-1"]["registered"] is False
     answer = fleet.deploy(*SOME)
     assert (answer["rc"], answer["by_name"]["executor-1"]["registered"]) == (0, True)
-
-
-IMPATIENT = {
-    "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=2 -o ServerAliveCountMax=3",
-    "ANSIBLE_SSH_RETRIES": "1",
-    "ANSIBLE_TIMEOUT": "5",
-}
-"""Our own settings, with a fifth of their patience."""
 
 
 def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
