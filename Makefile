@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# Where Python may not keep what it compiles, each command compiles all that it loads again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := $(VENV)/ready
 

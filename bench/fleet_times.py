@@ -46,6 +46,7 @@ def use_lab(**more: str) -> None:
     """Let whatever is started here meet the lab of the benches, and Ansible our collection, as quick as it can be."""
     os.environ |= {"CELIUM_LAB": LAB, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "True"}
     os.environ |= {"ANSIBLE_COLLECTIONS_PATH": collections_path(), **more}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # no operator has it; with it all code is compiled each time
 
 
 def measure(inventory: str, rounds: int) -> dict[str, list[float]]:

@@ -61,6 +61,7 @@ def measure(inventory: str, folder: Path) -> dict[str, list[float]]:
     timed(*pyinfra)  # the first round writes what it finds different
     found = {
         "deploy, nothing to do": rounds(lambda: timed("celium-ops", "deploy", *at)),
+        "deploy, nothing to do, shared connections": shared(Path(inventory), folder),
         "plan": rounds(lambda: timed("celium-ops", "plan", *at)),
         "preflight": rounds(lambda: timed("celium-ops", "preflight", *at)),
         "pyinfra, nothing to do": rounds(lambda: timed(*pyinfra)),
@@ -71,6 +72,19 @@ def measure(inventory: str, folder: Path) -> dict[str, list[float]]:
     }
     celium("deploy", *at)  # a playbook alone leaves no seal
     return found
+
+
+def shared(inventory: Path, folder: Path) -> list[float]:
+    """Return the seconds of rounds whose connections OpenSSH made before and kept, as the inventory asks it to."""
+    yaml, file = YAML(typ="safe"), inventory.with_name("shared.yml")
+    tree = yaml.load(inventory)
+    tree["all"]["vars"]["ansible_ssh_extra_args"] = f"-o ControlMaster=auto -o ControlPersist=60 -S {folder}/%C"
+    yaml.dump(tree, file)
+    try:
+        timed("celium-ops", "deploy", "-i", str(file))
+        return rounds(lambda: timed("celium-ops", "deploy", "-i", str(file)))
+    finally:
+        file.unlink()
 
 
 def thousand(inventory: Path) -> dict[str, dict[str, float]]:
@@ -87,10 +101,10 @@ def thousand(inventory: Path) -> dict[str, dict[str, float]]:
     default = "-o KexAlgorithms=sntrup761x25519-sha512@openssh.com,curve25519-sha256"
     try:
         for name, more in (("curve25519", ""), ("OpenSSH's default", default)):
-            shared = tree["all"]["vars"]
-            tree["all"]["vars"] = shared | {"ansible_ssh_extra_args": more}
+            usual = tree["all"]["vars"]
+            tree["all"]["vars"] = usual | {"ansible_ssh_extra_args": more}
             yaml.dump(tree, file)
-            tree["all"]["vars"] = shared
+            tree["all"]["vars"] = usual
             cost("celium-ops", "plan", "-i", str(file))  # the inventory is resolved for the first time
             of[name] = cost("celium-ops", "plan", "-i", str(file))
     finally:
@@ -161,6 +175,9 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
     of = {what: statistics.median(values) for what, values in seconds.items()}
     return {
         "deploy, nothing to do / pyinfra": round(of["deploy, nothing to do"] / of["pyinfra, nothing to do"], 3),
+        "deploy, nothing to do, shared connections / pyinfra": round(
+            of["deploy, nothing to do, shared connections"] / of["pyinfra, nothing to do"], 3
+        ),
         "deploy, nothing to do / plain Ansible": round(of["deploy, nothing to do"] / of["plain Ansible"], 3),
         "one drifted of ten / that host alone": round(of["deploy, one drifted"] / of["that host alone"], 3),
     }

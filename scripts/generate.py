@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,11 @@ JSON_TYPES = {
 
 def main() -> int:
     """Write the files, or with ``--check`` name those that are out of date and return 1."""
-    stale = []
-    for path, content in generated(load_contracts()).items():
+    stale, contracts = [], load_contracts()
+    written = {role: asdict(contract) for role, contract in contracts.items()}
+    if TypeAdapter(dict[str, Contract]).validate_python(written) != contracts:
+        sys.exit("a contract has a value of another type than its field, which YAML only read as one of the same look")
+    for path, content in generated(contracts).items():
         file = collection_dir() / path
         if file.is_file() and file.read_text() == content:
             continue

@@ -7,10 +7,11 @@ follow from it, and so do the checks of an inventory.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
 
 from celium_ops.base.paths import collection_dir
 
@@ -42,14 +43,14 @@ GROUP_OF_ROLE = {"miner": "miners", "executor": "executors", "gpu_proof": "execu
 """The inventory group whose hosts a role is for; the other roles are for all hosts."""
 
 
-class Variable(BaseModel):
+@dataclass(frozen=True)
+class Variable:
     """One variable of a role.
 
     ``env`` names the variable of the application's environment that it becomes (for all dialects, or one name for
-    each), ``db_env`` the one of its database's. Without ``default`` and not ``required``, it may be left out.
+    each), ``db_env`` the one of its database's; ``group``, for type host, the group it must be in. Without ``default``
+    and not ``required``, it may be left out.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Kind
     meaning: str
@@ -60,32 +61,30 @@ class Variable(BaseModel):
     dialects: tuple[Dialect, ...] = ("celium", "lium")
     env: str | dict[Dialect, str] | None = None
     db_env: str | None = None
-    group: str | None = Field(default=None, description="for type host: the group it must be in")
+    group: str | None = None
 
 
-class Computed(BaseModel):
+@dataclass(frozen=True)
+class Computed:
     """A variable that a role works out itself, or takes from another contract, for the environment files.
 
     A ``generated`` one is a secret that is made at the first deploy, unless the variable of its name without the
     leading underscore gives it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     env: str | None = None
     db_env: str | None = None
     generated: bool = False
 
 
-class Contract(BaseModel):
+@dataclass(frozen=True)
+class Contract:
     """What one role takes from the inventory."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: str
     summary: str
     variables: dict[str, Variable]
-    computed: dict[str, Computed] = {}
+    computed: dict[str, Computed] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -104,9 +103,28 @@ class Contract(BaseModel):
 @functools.cache
 def load_contracts() -> dict[str, Contract]:
     """Return the contracts of all roles, by role."""
-    files = sorted(collection_dir().glob("roles/*/meta/contract.yml"))
-    roles = {file.parents[1].name: yaml.safe_load(file.read_text()) for file in files}
-    return {role: Contract(role=role, **content) for role, content in roles.items()}
+    roles = (file.parents[1].name for file in sorted(collection_dir().glob("roles/*/meta/contract.yml")))
+    return {role: _contract(role, raw_contract(role)) for role in roles}
+
+
+def raw_contract(role: str) -> dict[str, Any]:
+    """Return the contract of a role as it is written; ``scripts/generate.py`` has seen to it that it is one."""
+    return _read(collection_dir() / "roles" / role / "meta" / "contract.yml")
+
+
+def _contract(role: str, content: dict[str, Any]) -> Contract:
+    variables = {name: _variable(**item) for name, item in content["variables"].items()}
+    computed = {name: Computed(**item) for name, item in content.get("computed", {}).items()}
+    return Contract(role, **content | {"variables": variables, "computed": computed})
+
+
+def _variable(**item: Any) -> Variable:
+    return Variable(**item | {name: tuple(item[name]) for name in ("choices", "dialects") if name in item})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+    return found
 
 
 def computed_variables(role: str) -> dict[str, Any]:
@@ -114,7 +132,7 @@ def computed_variables(role: str) -> dict[str, Any]:
     top = collection_dir() / "roles" / role / "vars"
     found: dict[str, Any] = {}
     for file in (top / "main.yml", *sorted((top / "main").glob("*.yml"))):
-        found |= yaml.safe_load(file.read_text()) if file.exists() else {}
+        found |= _read(file) if file.exists() else {}
     return found
 
 

@@ -94,6 +94,6 @@ def _roles() -> bytes:
     found = hashlib.sha256()
     for file in sorted(path for folder in _FOLDERS for path in (collection_dir() / folder).rglob("*")):
         name = file.relative_to(collection_dir())
-        if file.suffix not in (".pyc", ".md") and "molecule" not in name.parts and file.is_file():
+        if file.suffix != ".md" and not {"molecule", "__pycache__"} & {*name.parts} and file.is_file():
             found.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return found.hexdigest().encode()

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.base.paths import collection_dir, collections_path
 from celium_ops.fleet import cache
-from celium_ops.fleet.contract import Contract, computed_variables, load_contracts
+from celium_ops.fleet.contract import Contract, computed_variables, load_contracts, raw_contract
 
 PREFIXES = ("celium_", "executor_", "firewall_", "miner_", "validator_", "nvidia_docker_", "gpu_proof_")
 """Keys of the inventory that are ours: an unknown one is an error."""
@@ -153,7 +151,7 @@ def environments(inventory: Path, *, masked: bool) -> dict[str, Environment]:
 
 def _environment_question(contract: Contract) -> dict[str, Any]:
     """Return what the environment files of a role are made of: its raw contract and the variables of its tasks."""
-    raw = yaml.safe_load((collection_dir() / "roles" / contract.role / "meta" / "contract.yml").read_text())
+    raw = raw_contract(contract.role)
     variables = computed_variables("common") | computed_variables(contract.role)
     return {
         "contract": raw["variables"] | raw["computed"],

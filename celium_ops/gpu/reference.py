@@ -112,7 +112,8 @@ class Speed:
 
 @functools.cache
 def _table() -> _Table:
-    return _Table.model_validate(yaml.safe_load(resources.files(__package__).joinpath("cards.yml").read_text()))
+    text = resources.files(__package__).joinpath("cards.yml").read_text()
+    return _Table.model_validate(yaml.load(text, Loader=yaml.CSafeLoader))
 
 
 def cards() -> tuple[Card, ...]:

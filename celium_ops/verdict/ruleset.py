@@ -161,7 +161,7 @@ def updated(name: str) -> Path:
 
 def _parsed(text: str, where: str) -> RuleSet:
     try:
-        return RuleSet.model_validate(yaml.safe_load(text))
+        return RuleSet.model_validate(yaml.load(text, Loader=yaml.CSafeLoader))
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is no YAML: {' '.join(str(error).split())}", file=where) from error
     except ValidationError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celium_ops.base.errors import GuardError
 from celium_ops.fleet.inventory import load_fleet, stop_at_errors
@@ -21,9 +21,11 @@ from celium_ops.workflows.lock import fleet_locked
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
 from celium_ops.workflows.plan import Plan, plan_hosts
 from celium_ops.workflows.proofs import Report
-from celium_ops.workflows.registration import Rows, register_the_rest
 from celium_ops.workflows.selection import select
 from celium_ops.workflows.settle import as_it_was, settle
+
+if TYPE_CHECKING:
+    from celium_ops.workflows.registration import Rows
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
             job.warn(f"only Ansible reaches {', '.join(unverified)}, so nothing was verified there")
     played |= {name: outcomes[name] for name in _rows_only(job) if name not in played}
     if played:
+        from celium_ops.workflows.registration import register_the_rest  # the chain's code takes a while to load
+
         came_up = [fleet.hosts[name] for name in played]
         register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove)
     outcomes |= played

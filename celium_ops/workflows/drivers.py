@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from celium_ops.fleet.inventory import Finding, Severity
 from celium_ops.fleet.model import Fleet, Host
-from celium_ops.verdict.judge import Check, judge
-from celium_ops.verdict.judge import Host as Judged
-from celium_ops.verdict.ruleset import RuleSet, load
-from celium_ops.workflows.predictions import rules_of
+
+if TYPE_CHECKING:
+    from celium_ops.verdict.judge import Check
+    from celium_ops.verdict.ruleset import RuleSet
 
 KEY = "nvidia_docker_driver_version"
 
@@ -21,20 +22,33 @@ def driver_findings(fleet: Fleet) -> list[Finding]:
     Raises:
         UsageError: the operator's rules cannot be read.
     """
+    wanting = [host for host in fleet.hosts.values() if _wants_one(host)]
+    if not wanting:
+        return []
+    from celium_ops.verdict.ruleset import load  # takes a while, and few inventories name a driver
+
     remembered = functools.cache(load)  # the rules of a thousand hosts are mostly one file
-    return [finding for host in fleet.hosts.values() for finding in _of(host, remembered)]
+    return [finding for host in wanting for finding in _of(host, remembered)]
+
+
+def _wants_one(host: Host) -> bool:
+    values = host.values
+    return bool(
+        values.get(KEY) and values.get("nvidia_docker_toolkit") and not values.get("nvidia_docker_driver_unlisted")
+    )
 
 
 def _of(host: Host, load: Callable[[str], RuleSet]) -> Iterator[Finding]:
-    version = host.values.get(KEY)
-    if not version or not host.values.get("nvidia_docker_toolkit") or host.values.get("nvidia_docker_driver_unlisted"):
-        return
+    from celium_ops.verdict import judge
+    from celium_ops.workflows.predictions import rules_of
+
+    version = host.values[KEY]
     if isinstance(host.given.get(KEY), float):
         yield _at(host, "error", f"{KEY}: {version} is a number to YAML, which drops zeros at its end", '"550.120"')
         return
     rules = rules_of(host, load)
     # Somebody who rents the host now is gone at some time.
-    verdict = judge(Judged({"driver": version, "rented": False}), rules.of_fact("driver"))
+    verdict = judge.judge(judge.Host({"driver": version, "rented": False}), rules.of_fact("driver"))
     for check in verdict.checks:
         if check.status != "pass":
             yield _finding(host, str(version), check, rules)

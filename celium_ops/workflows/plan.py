@@ -291,7 +291,8 @@ def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...], registe
     files = any(one.kind == "file" and one.name.endswith((".env", "/compose.yml")) for one in drift)
     if files or any(name.startswith(("executor_", "miner_", "validator_", "celium_", "(")) for name in inputs_):
         yield "containers whose environment or configuration differs are made anew"
-    if "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
+    stopped = any(one.name == "celium-firewall.service" and "active is" in one.why for one in drift)
+    if stopped or "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
         yield "the firewall is loaded anew"
     if "registration" in kinds:
         yield _MOVES if registered else _WELCOME

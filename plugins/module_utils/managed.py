@@ -18,9 +18,7 @@ import os
 import pathlib
 import pwd
 import re
-import secrets
 import subprocess
-import tempfile
 import urllib.parse
 
 try:
@@ -33,7 +31,9 @@ SCHEMA = 1
 LARGEST_TEXT = 65536
 """Bytes of a file that a record keeps, to show later what was changed in it."""
 _MOUNTS, _FSTAB, _SYSCTLS = map(pathlib.Path, ("/proc/self/mounts", "/etc/fstab", "/proc/sys"))
+_SCRIPTS = pathlib.Path("/etc/init.d")
 _HASH = "com.docker.compose.config-hash"
+_OVER = ("exited", "dead")
 _SHOWN = frozenset(
     {
         *("bip", "default-address-pools", "features.cdi", "insecure-registries", "live-restore", "log-driver"),
@@ -49,10 +49,13 @@ class Eyes:
     """Looks at the things of a host; what answers for many of them is asked once.
 
     ``salt`` keys the digests of secrets, so that a record gives nothing away that could be guessed and compared.
+    ``entries`` are all that it will be shown.
     """
 
-    def __init__(self, salt):
+    def __init__(self, salt, entries=()):
         self.salt = salt.encode()
+        self._units = list(dict.fromkeys(entry["name"] for entry in entries if entry["kind"] == "unit"))
+        self._systemd = {}
         self._packages = None
 
     def see(self, entry):
@@ -95,13 +98,14 @@ class Eyes:
         return pathlib.Path(entry["name"]).exists() or None
 
     def _mount(self, entry):
-        """A folder that is a ``disk`` of its own: whether it is that one, counts with ``quotas``, and is in fstab."""
-        there = [words for words in _table(_MOUNTS) if words[1] == entry["name"]]
+        """A folder that is a ``disk`` of its own: whether it is that one, counts with ``quotas``, and its fstab."""
+        there, after = ([words for words in _table(of) if words[1] == entry["name"]] for of in (_MOUNTS, _FSTAB))
         source, options = (there[-1][0], there[-1][3].split(",")) if there else ("nothing", [])
         return {
             "disk": entry["disk"] if os.path.realpath(source) == os.path.realpath(entry["disk"]) else source,
             "quotas": entry["quotas"] if entry["quotas"] in options else "off",
-            "fstab": "there" if any(words[1] == entry["name"] for words in _table(_FSTAB)) else "missing",
+            "fstab": "there" if after else "missing",
+            "line of fstab": [" ".join(words[:4]) for words in after],
         }
 
     def _sysctl(self, entry):
@@ -113,9 +117,9 @@ class Eyes:
         return {"value": " ".join(value.split())} if value else None
 
     def _program(self, entry):
-        """A program, the first of its ``paths`` that is there: another build of it may do something else."""
+        """A program, the first of its ``paths`` that can be run: another build of it may do something else."""
         for path in map(pathlib.Path, entry["paths"]):
-            if path.exists():
+            if path.is_file() and os.access(path, os.X_OK):
                 found = path.stat()
                 return {"path": str(path), "digest": f"{found.st_size} {found.st_mtime_ns}"}
         return None
@@ -190,7 +194,7 @@ class Eyes:
     def _unit(self, entry):
         """A unit of systemd; ``reads`` is a file that it reads when it starts, which is when ``since`` is written."""
         # Both ask what is true now; `show` may know of "enabled" what was true when systemd read the unit.
-        enabled, active = (_output("systemctl", "is-" + what, entry["name"]).strip() for what in ("enabled", "active"))
+        enabled, active = (self._systemd_(verb)[entry["name"]] for verb in ("is-enabled", "is-active"))
         if not enabled:
             return None
         state = {"active": active, "enabled": enabled}
@@ -199,15 +203,30 @@ class Eyes:
             state["configuration"] = "newer than what runs" if None not in times and times[0] > times[1] else "read"
         return state
 
+    def _systemd_(self, verb):
+        """Return what systemd says of each unit, by name; Debian 12's says nothing of one that is not there."""
+        if verb not in self._systemd:
+            together = not any(map(_is_script, self._units))
+            said = _output("systemctl", verb, *self._units).splitlines() if together else []
+            if len(said) != len(self._units):
+                said = [_output("systemctl", verb, name).strip() for name in self._units]
+            self._systemd[verb] = dict(zip(self._units, said))  # noqa: B905 - Python 3.8
+        return self._systemd[verb]
+
     def _project(self, entry):
-        """The containers that Compose counts to a project, by name: those it made, but for single runs."""
-        labels = ["com.docker.compose.project=" + entry["name"], _HASH, "com.docker.compose.oneoff=False"]
+        """The containers that Compose counts to a project, by name: those it made.
+
+        Single runs are left alone while they last.
+        """
+        labels = ["com.docker.compose.project=" + entry["name"], _HASH]
         try:
             found = probe.docker("/containers/json?all=1&filters=" + urllib.parse.quote(json.dumps({"label": labels})))
         except OSError:  # without an engine there is no container
             return None
         return {
-            one["Names"][0].lstrip("/"): _container(probe.docker("/containers/" + one["Id"] + "/json")) for one in found
+            one["Names"][0].lstrip("/"): _container(probe.docker("/containers/" + one["Id"] + "/json"))
+            for one in found
+            if one["Labels"].get(probe.ONCE) != "True" or one["State"] in _OVER
         }
 
     def _firewall(self, entry):
@@ -265,6 +284,12 @@ def _text(path):
         return ""
 
 
+def _is_script(unit):
+    """Tell whether a unit is no more than an init script; systemctl says of those first whether they are enabled."""
+    folders = (folder + "/systemd/system/" for folder in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"))
+    return (_SCRIPTS / unit.rpartition(".")[0]).exists() and not any(os.path.lexists(one + unit) for one in folders)
+
+
 def _changed(path):
     try:
         return pathlib.Path(path).stat().st_mtime_ns
@@ -294,6 +319,7 @@ def _container(details):
         "configuration": labels.get(_HASH),
         "environment": labels.get(probe.ENVIRONMENT_LABEL),
         "networks": sorted(details["NetworkSettings"]["Networks"]),
+        "once": labels.get(probe.ONCE) == "True",
     }
 
 
@@ -303,8 +329,8 @@ def make(manages, run=None):
     ``run`` names the run that brought it about. Raises ValueError when something is not as the roles ``wants`` it: it
     was changed while they were played.
     """
-    salt = secrets.token_hex(16)
-    eyes = Eyes(salt)
+    salt = os.urandom(16).hex()
+    eyes = Eyes(salt, manages)
     things = [dict(entry, state=eyes.see(entry)) for entry in manages]
     wrong = [name for thing in things for name in _unwanted(thing)]
     if wrong:
@@ -317,7 +343,7 @@ def _unwanted(thing):
     state, wants = thing["state"], thing.get("wants", {})
     if thing["kind"] == "project":
         for name, one in (state or {}).items():
-            if one["state"] != "running" or one["health"] not in ("healthy", "none"):
+            if not one["once"] and (one["state"] != "running" or one["health"] not in ("healthy", "none")):
                 yield f"{name} is {one['state']}, {one['health']}"
     elif wants is None or wants is True:
         if state is not wants:
@@ -330,6 +356,8 @@ def _unwanted(thing):
 
 def write(record):
     """Put a record in its place, readable by root only."""
+    import tempfile  # a look seldom needs it, and it is slow to load
+
     RECORD.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=str(RECORD.parent))  # 0600
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -350,7 +378,7 @@ def read():
 
 def drift(record):
     """Return what is no longer as recorded, each with what it was and what it is."""
-    eyes = Eyes(record["salt"])
+    eyes = Eyes(record["salt"], record["things"])
     found = []
     for thing in record["things"]:
         before, after = thing["state"], eyes.see(thing)

@@ -8,19 +8,21 @@ import it, and the command line feeds its source to ``python3`` on the host.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import pathlib
 import socket
 import subprocess
 import urllib.parse
 
+ENGINE = "/var/run/docker.sock"
 PROJECTS = ("miner", "executor", "validator")
 MINER_DATABASE = "miner-db-1"
 ENVIRONMENTS = {"db": "db.env", "redis": None}
 """The environment file of each service that does not read ``.env``, as the compose templates have it."""
 ENVIRONMENT_LABEL = "org.celium-ops.environment"
 """The digest of the environment file that a container was made with."""
+ONCE = "com.docker.compose.oneoff"
+"""The label that says whether ``docker compose run`` made a container."""
 _SQL_ERROR = 3
 """The exit code of psql for an error in a script; it has others for trouble on the way to the database."""
 # The column of the price is there since 2025-12; a NaN in it becomes a text.
@@ -32,30 +34,26 @@ from executor
 """
 
 
-class _DockerConnection(http.client.HTTPConnection):
-    """HTTP over the socket of the Docker engine."""
-
-    def __init__(self, timeout):
-        super().__init__("docker", timeout=timeout)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect("/var/run/docker.sock")
-
-
 def docker(path, timeout=10):
-    """Return the engine's answer to GET ``path``; raises OSError when there is no engine, ValueError on an error."""
-    connection = _DockerConnection(timeout)
+    """Return the engine's answer to GET ``path``; raises OSError when there is no engine, ValueError on an error.
+
+    HTTP/1.0, whose answers end with the connection: to load ``http.client`` takes longer than all else that a look at a
+    host does in Python.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(ENGINE)
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        with connection.makefile("rb") as stream:
+            head, end, body = stream.read().partition(b"\r\n\r\n")
+    if not end:
+        raise ConnectionResetError("Docker ended the connection without an answer")
+    if head.split()[1] != b"200":
+        raise ValueError(json.loads(body).get("message") or head.partition(b"\r\n")[0].decode())
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = json.loads(answer.read())
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise ValueError(body.get("message", answer.status))
-    return body
+        return json.loads(body)
+    except ValueError:
+        raise ConnectionResetError("Docker ended the connection before its answer did") from None
 
 
 def environments(stack):
@@ -75,13 +73,17 @@ def _digest(image, details):
 
 
 def containers(files):
-    """Return the containers of our stacks, running or not, sorted by name; ``files`` are their environments."""
+    """Return the containers of our stacks, running or not, sorted by name; ``files`` are their environments.
+
+    What somebody runs once beside them (``docker compose run``) is none of them.
+    """
     filters = urllib.parse.quote(json.dumps({"label": ["com.docker.compose.project"]}))
     found = []
     for entry in docker("/containers/json?all=1&filters=" + filters):
-        if entry["Labels"]["com.docker.compose.project"] not in PROJECTS:
+        labels = entry["Labels"]
+        if labels["com.docker.compose.project"] not in PROJECTS or labels.get(ONCE) == "True":
             continue
-        service = entry["Labels"]["com.docker.compose.service"]
+        service = labels["com.docker.compose.service"]
         details = docker("/containers/" + entry["Id"] + "/json")
         state = details["State"]
         found.append(
@@ -93,7 +95,7 @@ def containers(files):
                 "state": state["Status"],
                 "health": state.get("Health", {}).get("Status", "none"),
                 "started_at": state["StartedAt"],
-                "outdated": entry["Labels"].get(ENVIRONMENT_LABEL) != files.get(ENVIRONMENTS.get(service, ".env")),
+                "outdated": labels.get(ENVIRONMENT_LABEL) != files.get(ENVIRONMENTS.get(service, ".env")),
             }
         )
     return sorted(found, key=lambda container: container["name"])

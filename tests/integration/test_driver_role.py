@@ -17,6 +17,8 @@ SHOWN = (
     "_nvidia_docker_reboot_why",
     "_nvidia_docker_reboot_refused",
     "_nvidia_docker_reboot_failed",
+    "_nvidia_docker_driver_manages",
+    "_nvidia_docker_driver_unpinned",
 )
 OF_A_VERSION = (
     "_nvidia_docker_driver_packages",
@@ -25,7 +27,7 @@ OF_A_VERSION = (
 )
 THERE = {"engine": "29.1.3", "compose": "2.40", "source": "vendor", "snap": "", "driver": WANTED, "module": WANTED,
          "nouveau": "", "headers": "", "secure": "", "runfile": "", "boot": "a-b", "next": "6.8", "machine": "m",
-         "lacks": "", "pinned": WANTED}  # fmt: skip
+         "lacks": "", "pinned": WANTED, "pin": "", "brought": ""}  # fmt: skip
 UBUNTU = {
     "architecture": "x86_64",
     "distribution": "Ubuntu",
@@ -105,6 +107,7 @@ REBOOTS = {
     "not built": ({"module": ""}, {**REBOOT, **UNBUILT}, "not found in directory", "none was built for this kernel"),
 }  # fmt: skip
 LACKS, ELSEWHERE = {"lacks": " nvidia-dkms-580-open nvidia-fabricmanager-580"}, {"pinned": ""}
+UNPINNED = {"pinned": "", "brought": "# Written by celium-ops."}
 FABRIC = {"nvidia_docker_driver_extra": ["nvidia-fabricmanager-BRANCH"]}
 DUE = {
     "whole": ({}, {}, False),
@@ -113,6 +116,10 @@ DUE = {
     "from elsewhere, and more is asked for": ({**LACKS, **ELSEWHERE}, FABRIC, True),
     "more is asked for and there": ({}, FABRIC, False),
     "pinned to another": ({"pinned": "570.86.15"}, {}, True),
+    "more that has another name": ({}, {"nvidia_docker_driver_extra": ["libother1"]}, False),
+    "without its pin": (UNPINNED, {}, False),
+    "without its pin, and not whole": ({**LACKS, **UNPINNED}, {}, False),
+    "whole, and packages may change": ({}, {"nvidia_docker_hold": False}, False),
 }
 """What the probe found, what is given, and whether something is to be done."""
 BOOTED = {
@@ -214,6 +221,22 @@ def test_a_host_boots_only_where_that_is_needed_and_allowed_and_helps(told, name
     if why is not None:
         said = seen["_nvidia_docker_reboot_refused"]
         assert (not said) if refused is None else refused in said, said
+
+
+def test_a_pin_is_put_back_only_where_the_driver_is_wholly_ours(told):
+    again = {name for name in DUE if told[f"due {name}"]["_nvidia_docker_driver_unpinned"]}
+    assert "without its pin" in again
+    assert not again & {"without its pin, and not whole", "from elsewhere"}
+
+
+def test_what_lets_a_play_act_is_recorded(told):
+    recorded = {name: {one["name"] for one in told[name]["_nvidia_docker_driver_manages"]} for name in told}
+    boots = [name for name in told if told[name]["_nvidia_docker_reboot_why"]]
+    assert boots
+    assert all("NVIDIA driver" in recorded[name] for name in boots)
+    unheld = recorded["due whole, and packages may change"] - recorded["due whole"]
+    assert unheld == {"driver"}, "missing ones are installed again, so they are looked at, held or not"
+    assert "driver" in recorded["due more that has another name"]
 
 
 @pytest.mark.parametrize("name", BOOTED)

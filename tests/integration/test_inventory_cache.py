@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def unchanged_size_and_time(project, monkeypatch):
 
 def another_default(project, monkeypatch):
     variables = load_contracts()["common"].variables
-    other = variables["celium_netuid"].model_copy(update={"default": 52})
+    other = replace(variables["celium_netuid"], default=52)
     monkeypatch.setitem(variables, "celium_netuid", other)
 
 

@@ -103,7 +103,17 @@ SECOND = [
     Tamper(V, f"systemctl disable -q --now {CLOCK}", "unit", CLOCK, "active is inactive"),
     Tamper(M, f"rm {WALLET.format('miner')}/hotkeys/*", "file", "/hotkeys/", "is gone"),
     Tamper(M, "rm -r /opt/celium/miner", "directory", "/opt/celium/miner", "is gone"),
-    Tamper(E1, f"touch {DAEMON}", "unit", "docker.service", "configuration is newer than what runs"),
+    Tamper(E1, f"touch -d '+2 hours' {DAEMON}", "unit", "docker.service", "configuration is newer than what runs"),
+    *(
+        Tamper(
+            host,
+            "docker compose -f /opt/celium/executor/compose.yml run --no-deps --entrypoint true executor",
+            "container",
+            "executor-executor-run-",
+            "is there, and was not",
+        )
+        for host in (E1, E2)
+    ),
     Tamper(E2, _package("nvidia-made-up", "2"), "package", "nvidia-made-up", "version is 2, was 1"),
     Tamper(
         E2,

@@ -219,3 +219,13 @@ def test_a_change_that_was_cut_off_goes_on_and_what_is_asked_for_later_comes(sto
     assert story.play(NEW, **extra)[1] == ""
     assert story.packages()["nvidia-fabricmanager-580"] == (f"{NEW}-0ubuntu1", True)
     assert story.play(NEW, **extra) == (0, "")
+
+
+def test_the_pin_of_a_driver_that_we_brought_is_kept(story):
+    pin = "/etc/apt/preferences.d/celium-nvidia-driver"
+    look = f"stat -c '%a %U' {pin}; cat {pin}"
+    before = story.on(look)
+    for change in ("chmod 600", "sed -i s/1001/100/", "rm"):
+        story.on(f"{change} {pin}")
+        assert story.play(NEW) == (1, ""), change
+        assert story.on(look) == before

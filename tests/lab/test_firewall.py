@@ -90,9 +90,12 @@ TAMPERED = {
     ("unit", "celium-firewall.service"): "systemctl -q disable celium-firewall",
 }
 STOPPED = {("firewall", "inet celium"): "systemctl stop celium-firewall"}
+BY_HAND = {
+    ("unit", "celium-firewall.service"): "systemctl stop celium-firewall; nft -f /etc/celium/firewall.nft",
+}
 
 
-@pytest.mark.parametrize("tampered", [TAMPERED, STOPPED], ids=["tampered", "stopped"])
+@pytest.mark.parametrize("tampered", [TAMPERED, STOPPED, BY_HAND], ids=["tampered", "stopped", "by hand"])
 def test_who_tampers_with_it_is_found_out_and_it_is_put_back(fleet, tampered):
     look = "nft list table inet celium; systemctl is-active celium-firewall; systemctl is-enabled celium-firewall"
     before = fleet.on(HOST, look)

@@ -98,6 +98,8 @@ def test_settings_of_the_kernel_are_kept(deployed):
         assert deployed.on(E2, f"sysctl -n {name}; ls {file} 2>/dev/null || :") == "", "a check sets nothing"
         assert deployed.deploy("--limit", E2)["by_name"][E2]["changed"] == 1
         assert deployed.on(E2, f"sysctl -n {name}; cat {file}").splitlines() == ["40000-40010", f"{name}=40000-40010"]
+        deployed.on(E2, f"chmod 600 {file}")
+        assert deployed.deploy("--limit", E2)["ok"]
         deployed.on(E2, f"sysctl -qw {name}=50000; rm {file}")
         (host,) = deployed.run_json("plan", "--limit", E2)["hosts"]
         drift = {one["name"]: (one["kind"], one["why"]) for one in host["drift"]}
@@ -107,6 +109,10 @@ def test_settings_of_the_kernel_are_kept(deployed):
         }
         assert deployed.deploy("--limit", E2)["ok"]
         assert deployed.run_json("plan", "--limit", E2)["rc"] == 0
+    with deployed.variables(E2, celium_sysctls={name: "41000,40000-40010"}):
+        said = deployed.deploy("--limit", E2)["by_name"][E2]["error"]
+        assert f"the kernel writes {name} as '40000-40010,41000', not '41000,40000-40010': write it so" in said
+        deployed.on(E2, f"sysctl -qw {name}=40000-40010")
     # Taken out, it stays as it is: nobody knows what it was before.
     assert deployed.deploy("--limit", E2)["ok"]
     assert deployed.on(E2, f"sysctl -n {name}; rm {file}; sysctl -qw {name}=") == "40000-40010"

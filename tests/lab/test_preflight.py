@@ -138,6 +138,8 @@ def test_each_damage_is_diagnosed_with_its_remedy(fleet, usual):
     assert news(fleet, usual) == {}
 
 
+# Docker reads its file some time after it was told to.
+READ = "timeout 30 sh -c 'until docker info -f {{.LiveRestoreEnabled}} | grep -q false; do sleep 0.1; done'"
 # What is done to the host, and what preflight says of it; a deploy is all that undoes it.
 CURABLE = [
     ("chmod 644 /opt/celium/executor/.env /opt/celium/executor/db.env", "security.modes"),
@@ -145,7 +147,7 @@ CURABLE = [
         """echo 'APT::Periodic::Unattended-Upgrade "1";' > /etc/apt/apt.conf.d/99test; apt-mark unhold docker.io""",
         "host.upgrades",
     ),
-    (keys("d['live-restore'] = False") + "; systemctl reload docker", "docker.live_restore"),
+    (keys("d['live-restore'] = False") + f"; systemctl reload docker; {READ}", "docker.live_restore"),
     (
         "rm /etc/docker/daemon.json; mkdir /etc/docker/daemon.json; touch /etc/docker/daemon.json/mine",
         "docker.configuration",

@@ -361,6 +361,25 @@ def test_what_fabric_cannot_honour_is_refused(lab, tmp_path):
     assert (done.returncode, "option bindaddress 127.0.0.1 is not supported" in done.stderr) == (1, True)
 
 
+def test_connections_that_openssh_shares_are_made_once(lab, tmp_path):
+    log = "journalctl -q -o cat -t sshd | grep -c 'Accepted publickey for operator' || true"
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path has 107 bytes
+        shared = ("-o ControlMaster=auto", "-o ControlPersist=60", f"-o ControlPath={folder}/%C")
+        inventory = copied(lab, tmp_path / "fleet", *shared, f"-o UserKnownHostsFile={lab.folder}/known_hosts")
+        subprocess.run(["cp", "-a", str(lab.folder / "secrets"), str(tmp_path / "fleet")], check=True)
+        before = int(lab.on(HOST, log))
+        try:
+            for command in (("status",), ("plan",), ("deploy", "--full", "--check", "--limit", HOST)):
+                done = ours(lab, *command, inventory=inventory)
+                assert done.returncode == 0, done.stdout + done.stderr
+            assert int(lab.on(HOST, log)) - before == 1
+        finally:
+            for socket in Path(folder).iterdir():
+                subprocess.run(
+                    ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "any"], capture_output=True, check=True
+                )
+
+
 # The lock that deploys share
 
 

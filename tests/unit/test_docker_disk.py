@@ -236,15 +236,32 @@ def test_without_the_variable_no_disk_is_looked_at():
 
 
 LINE = "UUID=new {root} xfs prjquota,nofail 0 0\n"
+SAID = "UUID=new {root} xfs prjquota,nofail"
+MISSING = f"fstab is missing, was there; line of fstab is nothing, was {SAID}"
 DRIFTS = [
     ("{device} {root} xfs rw,prjquota 0 0\n", LINE, ""),
-    ("/dev/sda1 {root} ext4 rw 0 0\n{device} {root} xfs rw,prjquota 0 0\n", "{disk} {root} xfs pquota", ""),
+    ("/dev/sda1 {root} ext4 rw 0 0\n{device} {root} xfs rw,prjquota 0 0\n", LINE, ""),
     ("", LINE, "disk is nothing, was {disk}; quotas is off, was prjquota"),
     ("/dev/sda1 {root} xfs rw,prjquota 0 0\n", LINE, "disk is /dev/sda1, was {disk}"),
     ("{device} {root} xfs rw,noquota 0 0\n", LINE, "quotas is off, was prjquota"),
-    ("{device} {root} xfs rw,prjquota 0 0\n", "# " + LINE, "fstab is missing, was there"),
-    ("{device} {root} xfs rw,prjquota 0 0\n", None, "fstab is missing, was there"),
+    ("{device} {root} xfs rw,prjquota 0 0\n", "# " + LINE, MISSING),
+    ("{device} {root} xfs rw,prjquota 0 0\n", None, MISSING),
 ]
+ANOTHER = [
+    LINE.replace("prjquota,", ""),
+    LINE.replace("=new", "=old"),
+]
+
+
+@pytest.mark.parametrize("line", ANOTHER)
+def test_a_plan_names_another_line_for_the_next_boot(host, monkeypatch, line):
+    entry = {"kind": "mount", "name": str(host.root), "disk": str(host.asked), "quotas": "prjquota"}
+    monkeypatch.setattr(managed, "_FSTAB", host.fstab)
+    host.fstab.write_text(host.put(LINE))
+    before = managed.Eyes("x").see(entry)
+    host.fstab.write_text(host.put(line))
+    (found,) = managed.drift({"salt": "x", "things": [entry | {"state": before}]})
+    assert drifted(found).why == host.put(f"line of fstab is {line.removesuffix(' 0 0' + chr(10))}, was {SAID}")
 
 
 @pytest.mark.parametrize(("mounts", "fstab", "why"), DRIFTS)
@@ -252,13 +269,14 @@ def test_a_plan_names_what_became_of_the_disk(host, monkeypatch, mounts, fstab, 
     """The state that the role wants is what the record holds; here it is held against what came of it."""
     entry = {"kind": "mount", "name": str(host.root), "disk": str(host.asked), "quotas": "prjquota"}
     wanted = {"disk": str(host.asked), "quotas": "prjquota", "fstab": "there"}
+    state = wanted | {"line of fstab": [host.put(SAID)]}
     table = host.root.with_name("mounts")
     table.write_text("proc /proc proc rw 0 0\n" + host.put(mounts))
     if fstab is not None:
         host.fstab.write_text(host.put(fstab))
     monkeypatch.setattr(managed, "_MOUNTS", table)
     monkeypatch.setattr(managed, "_FSTAB", host.fstab)
-    found = [drifted(one) for one in managed.drift({"salt": "x", "things": [entry | {"state": wanted}]})]
+    found = [drifted(one) for one in managed.drift({"salt": "x", "things": [entry | {"state": state}]})]
     assert [(one.kind, one.name, one.why) for one in found] == (
         [("directory", str(host.root), host.put(why))] if why else []
     )

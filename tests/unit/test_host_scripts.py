@@ -335,3 +335,40 @@ def test_the_record_knows_settings_of_the_kernel(tmp_path, monkeypatch):
     for name in ("vm.swappiness", "vm/swappiness", "net.ipv4.conf.eth0/1.rp_filter", "net/ipv4/conf/eth0.1/rp_filter"):
         assert eyes.see({"kind": "sysctl", "name": name}) == {"value": "4096 7"}, name
     assert eyes.see({"kind": "sysctl", "name": "vm.nonsense"}) is None
+
+
+def test_the_record_knows_the_program_that_a_shell_would_run(tmp_path):
+    paths = [tmp_path / "local", tmp_path / "packaged"]
+    entry, eyes = {"kind": "program", "name": "docker", "paths": list(map(str, paths))}, managed.Eyes("salt")
+    paths[1].write_text("")
+    assert eyes.see(entry) is None, "nobody can run it"
+    paths[1].chmod(0o755)
+    assert eyes.see(entry)["path"] == str(paths[1])
+    paths[0].write_text("")
+    paths[0].chmod(0o755)
+    assert eyes.see(entry)["path"] == str(paths[0])
+
+
+@pytest.mark.parametrize(
+    ("missing", "more", "asked"),
+    [("echo not-found", [], 2), ("exit 1", [], 5), ("echo not-found", ["script.service"], 8)],
+    ids=["all at once", "Debian 12's stops at one that is not there", "of init scripts it speaks first"],
+)
+def test_the_record_asks_systemd_of_its_units(tmp_path, monkeypatch, missing, more, asked):
+    (tmp_path / "systemctl").write_text(f"""#!/bin/sh
+echo $* >> {tmp_path}/asked; verb=$1; shift
+case "$verb $*" in *enabled*script*) echo disabled ;; esac
+for unit; do case "$verb $unit" in
+    *active*none*) echo inactive ;; *active*) echo active ;; *script*) ;; *none*) {missing} ;; *) echo enabled ;;
+esac; done
+""")
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "script").touch()
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(managed, "_SCRIPTS", tmp_path)
+    entries = [{"kind": "unit", "name": name} for name in ("docker.service", "none.service", "chrony.service", *more)]
+    eyes, there = managed.Eyes("salt", entries), {"active": "active", "enabled": "enabled"}
+    gone = None if "exit" in missing else {"active": "inactive", "enabled": "not-found"}
+    script = [dict(there, enabled="disabled")] * len(more)
+    assert [eyes.see(entry) for entry in entries] == [there, gone, there, *script]
+    assert len((tmp_path / "asked").read_text().splitlines()) == asked
