@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Fleet
+from fleet import Fleet, wait_for
 
 from celium_ops.base.paths import cache_dir
 from celium_ops.lab import machine
@@ -73,6 +73,23 @@ class LabUnderTest:
     def docker_name(self, host: str) -> str:
         """Return the name of a host's container."""
         return f"celium-lab-{self.name}-{host}"
+
+    @contextmanager
+    def paused(self, host: str) -> Iterator[None]:
+        """Let a host stand still for a while: whoever asks it gets no answer, and no refusal."""
+        self.pause(host)
+        try:
+            yield
+        finally:
+            self.unpause(host)
+
+    def pause(self, host: str) -> None:
+        """Let a host stand still; freezing processes that fork meanwhile can fail, then once more."""
+        wait_for(lambda: subprocess.run(["docker", "pause", self.docker_name(host)], check=False).returncode == 0)
+
+    def unpause(self, host: str) -> None:
+        """Let a host go on."""
+        subprocess.run(["docker", "unpause", self.docker_name(host)], check=True, capture_output=True)
 
     def on(self, host: str, script: str) -> str:
         """Run a shell script as root on a host, by a way that is not ours, and return what it prints."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 
 import pytest
 from fleet import IMPATIENT, assert_only, broken
@@ -68,16 +67,14 @@ def test_the_database_of_the_miner_is_down_when_executors_are_to_be_registered(f
 
 
 def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
-    container = fleet.lab.docker_name("executor-2")
     command = ("-i", str(fleet.lab.inventory), "--json", "deploy", "--full", "--limit", "executor-1,executor-2,miner-1")
     deploy = fleet.lab.start(*command, **IMPATIENT)
     try:
         assert any("executor-2: nvidia_docker" in line for line in deploy.stderr), "it has begun"
-        subprocess.run(["docker", "pause", container], check=True, capture_output=True)
-        out, _ = deploy.communicate(timeout=240)
+        with fleet.lab.paused("executor-2"):
+            out, _ = deploy.communicate(timeout=240)
     finally:
         deploy.kill()
-        subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
     hosts = {host["name"]: host for host in json.loads(out)["hosts"]}
     assert (deploy.returncode, hosts["executor-2"]["result"]) == (1, "unreachable")
     assert "the host does not answer" in hosts["executor-2"]["error"]

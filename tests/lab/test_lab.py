@@ -235,7 +235,7 @@ def test_a_host_removed_by_hand_stays_out_of_the_inventory(own):
 def test_killed_and_lost_hosts_come_back(own):
     known = keys(own)
     docker("kill", own.docker_name("executor-1"), own.docker_name("registry"))
-    docker("pause", own.docker_name("miner-1"))
+    own.pause("miner-1")
     docker("rm", "-f", own.docker_name("executor-2"))
     broken = own.run("lab", "status", "--json")
     assert broken.returncode == 1

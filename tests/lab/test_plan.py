@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 from fleet import broken
 from tampering import DAEMON, E1, E2, FIRST, SECOND, STACK, WALLET, M, V, keys
@@ -130,17 +128,15 @@ def test_a_host_that_cannot_be_read_beats_pending_changes(deployed):
 
 
 def test_hosts_are_shown_as_they_answer(deployed):
-    container = deployed.lab.docker_name(E2)
-    subprocess.run(["docker", "pause", container], check=True, capture_output=True)
-    plan = deployed.lab.start("-i", str(deployed.lab.inventory), "plan")
-    try:
-        shown = [plan.stdout.readline()]
-        assert plan.poll() is None, "it still waits for the one that does not answer"
-        shown += [plan.stdout.readline() for _ in deployed.names[2:]]
-        rest, _ = plan.communicate(timeout=60)
-    finally:
-        plan.kill()
-        subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
+    with deployed.lab.paused(E2):
+        plan = deployed.lab.start("-i", str(deployed.lab.inventory), "plan")
+        try:
+            shown = [plan.stdout.readline()]
+            assert plan.poll() is None, "it still waits for the one that does not answer"
+            shown += [plan.stdout.readline() for _ in deployed.names[2:]]
+            rest, _ = plan.communicate(timeout=60)
+        finally:
+            plan.kill()
     assert {line.split()[0] for line in shown} == {"converged"}
     assert rest.startswith(f"unreachable {E2}")
     assert plan.returncode == 1

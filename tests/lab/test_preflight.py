@@ -196,11 +196,8 @@ def test_a_rented_host_is_looked_at_without_opening_anything(fleet):
 
 
 def test_a_dead_host_is_named_and_the_others_are_looked_at(fleet):
-    subprocess.run(["docker", "pause", fleet.lab.docker_name("executor-2")], check=True, capture_output=True)
-    try:
+    with fleet.lab.paused("executor-2"):
         answer = looked(fleet)
-    finally:
-        subprocess.run(["docker", "unpause", fleet.lab.docker_name("executor-2")], check=True, capture_output=True)
     dead = answer["by_name"].pop("executor-2")
     assert (answer["rc"], dead["reachable"], set(dead["bad"])) == (1, False, {"host.reach"})
     assert all(host["ok"] for host in answer["by_name"].values())
@@ -242,11 +239,8 @@ def test_a_host_that_is_none_or_dead_cannot_be_tried_from(fleet, usual):
     wrong = fleet.run_json("preflight", "--from", "miner-9")
     assert (wrong["rc"], wrong["error"]["code"]) == (2, "no-such-host")
     assert "miner-1" in wrong["error"]["message"]
-    subprocess.run(["docker", "pause", fleet.lab.docker_name("miner-1")], check=True, capture_output=True)
-    try:
+    with fleet.lab.paused("miner-1"):
         found = news(fleet, usual, "--from", "miner-1")
-    finally:
-        subprocess.run(["docker", "unpause", fleet.lab.docker_name("miner-1")], check=True, capture_output=True)
     assert {id_: check["status"] for id_, check in found.items()} == dict.fromkeys(
         ("ports.host", "ports.published", "ports.service"), "unknown"
     )

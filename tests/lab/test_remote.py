@@ -156,14 +156,10 @@ def test_exec_on_a_terminal_gives_the_command_a_terminal(lab):
 
 
 def test_exec_does_not_wait_for_a_dead_host(lab):
-    container = lab.docker_name(HOST)
-    subprocess.run(["docker", "pause", container], check=True, capture_output=True)
-    try:
+    with lab.paused(HOST):
         began = time.monotonic()
         answer = json_of(lab, "exec", HOST, "--", "true")
         assert time.monotonic() - began < 20
-    finally:
-        subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
     assert (answer["rc"], answer["error"]["host"]) == (1, HOST)
     assert "cannot be reached: no SSH server answered in 8 s" in answer["error"]["message"]
 
@@ -173,7 +169,7 @@ def test_exec_notices_a_host_that_dies_meanwhile(lab, monkeypatch):
     from celium_ops.remote import session
     from celium_ops.remote.streams import Streams
 
-    container, begun = lab.docker_name(HOST), threading.Event()
+    begun = threading.Event()
 
     class Sink:
         def write(self, _data):
@@ -181,7 +177,7 @@ def test_exec_notices_a_host_that_dies_meanwhile(lab, monkeypatch):
 
     def die():
         begun.wait(20)
-        subprocess.run(["docker", "pause", container], check=True, capture_output=True)
+        lab.pause(HOST)
 
     monkeypatch.setattr(session, "ALIVE_EVERY", 0.2)
     monkeypatch.setattr(session, "ALIVE_WITHIN", 2)
@@ -192,7 +188,7 @@ def test_exec_notices_a_host_that_dies_meanwhile(lab, monkeypatch):
             session.run(load_fleet(lab.inventory).host(HOST), ["sh", "-c", "echo; sleep 60"], Streams(Sink(), Sink()))
     finally:
         death.join()
-        subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
+        lab.unpause(HOST)
     assert caught.value.host == HOST
 
 

@@ -167,6 +167,8 @@ NO_DATA = {
     "closing": "chain-timeout",
     "slow": "chain-timeout",
 }
+PATIENCE = {"chain-timeout": 3, "chain-rate-limited": 10}
+"""Seconds for what is waited for until they are over; everything else is known when it is read."""
 
 
 def test_a_chain_that_misbehaves_moves_nothing(fleet, chain):
@@ -175,7 +177,8 @@ def test_a_chain_that_misbehaves_moves_nothing(fleet, chain):
     before = rows(fleet)
     for fault, code in (BAD_DATA | NO_DATA).items():
         fleet.lab.ok("lab", "chain", "fault", fault)
-        answer = fleet.run_json("assign", "apply", "--yes", "--timeout", "3")
+        seconds = PATIENCE.get(code, 60)
+        answer = fleet.run_json("assign", "apply", "--yes", "--timeout", str(seconds))
         assert (answer["rc"], answer["error"]["code"]) == (4 if fault in BAD_DATA else 1, code), (fault, answer)
         assert "the last good reading is of block" in answer["error"]["message"], fault
         assert answer["error"]["remedy"], fault
