@@ -121,6 +121,11 @@ FAULTS = (
     ),
     UNHEALTHY,
     _fault(
+        r"waiting for privilege escalation prompt",
+        NO_ANSWER,
+        "check that it runs; if it does, `time sudo true` there shows whether sudo waits, for a name server, say",
+    ),
+    _fault(
         r"connection refused|timed out|no route to host|could not resolve hostname|connection closed|connection reset"
         r"|no answer in|server \S+ not responding",
         NO_ANSWER,

@@ -71,6 +71,7 @@ SEEN = [
     ),
     ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "the host does not answer"),
     ("Timeout, server 192.0.2.1 not responding.", "the host does not answer"),
+    ("Task failed: Timeout (17s) waiting for privilege escalation prompt:", "the host does not answer"),
 ]
 
 
