@@ -223,6 +223,7 @@ def _wait(host: Host, files: Files) -> None:
     """Wait until systemd has booted and sshd lets us in."""
     deadline = time.monotonic() + BOOT_SECONDS
     said: str | None = "systemd has not answered"
+    remedy = f"`docker logs {host.container}` may say why; when it is removed `celium-ops lab up` makes it anew"
     while time.monotonic() < deadline:
         state = system_state(host)
         if state in {"running", "degraded"}:
@@ -232,12 +233,19 @@ def _wait(host: Host, files: Files) -> None:
                 return
         else:
             said = f"systemd says: {state}"
+            if ended := _ended(host):
+                raise CeliumError(f"ended while it booted: {ended}", host=host.name, remedy=remedy)
         time.sleep(0.3)
-    raise CeliumError(
-        f"did not come up within {BOOT_SECONDS} s: {said}",
-        host=host.name,
-        remedy=f"`docker logs {host.container}` may say why; when it is removed `celium-ops lab up` makes it anew",
-    )
+    raise CeliumError(f"did not come up within {BOOT_SECONDS} s: {said}", host=host.name, remedy=remedy)
+
+
+def _ended(host: Host) -> str | None:
+    """Return how a host's container ended; None while it runs."""
+    found = docker.inspect("container", host.container)
+    if not found:
+        return "somebody removed its container"
+    state = found[0]["State"]
+    return None if state["Running"] else f"exit {state['ExitCode']}"
 
 
 def system_state(host: Host) -> str:

@@ -105,6 +105,7 @@ def up(name: str, requested: Mapping[str, int], report: Report) -> Path:
         memory.save(files.memory, known)
         if any(host.container not in containers for host in fleet):
             machine.check_disk()
+        machine.ensure_inotify(_systemds(fleet, containers), report)
         network.ensure(lab, containers, fleet)
         jobs: list[Callable[[], object]] = [
             partial(_ensure_hosts, facts, known, containers, report),
@@ -327,6 +328,12 @@ def _world(facts: inventory.Facts) -> Snapshot:
         {facts.hotkeys[host.name]: f"{host.address}:{port}" for host in hosts_of["miners"]},
         list(dict.fromkeys(validators)),
     )
+
+
+def _systemds(fleet: Iterable[Host], containers: Mapping[str, Any]) -> int:
+    """Return how many containers of labs run here when all hosts of this one do: at least as many as systemds."""
+    own = sum(_state(containers.get(host.container)) != "running" for host in fleet)
+    return own + len(docker.text("ps", "--quiet", "--filter", f"label={docker.LABEL}").split())
 
 
 def _containers(lab: str) -> dict[str, Any]:

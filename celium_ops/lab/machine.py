@@ -23,6 +23,10 @@ from celium_ops.lab.process import run
 Report = Callable[[str], None]
 
 NEEDED_DISK_GB = 15
+INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+_INSTANCES_PER_HOST = 12
+"""Of inotify, with some to spare: counted are 7 of systemd, dbus and logind, and 3 of Docker (2026-11-23)."""
+_OTHER_INSTANCES = 64
 _PROGRAMS = {"docker": "docker.io", "ssh": "openssh-client", "ssh-keygen": "openssh-client"}
 _ENGINE_SECONDS = 60
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -143,6 +147,27 @@ def check_disk() -> None:
                 remedy="make room (`docker system df` shows what Docker holds), or set XDG_CACHE_HOME to a larger disk",
                 code="disk-full",
             )
+
+
+def ensure_inotify(hosts: int, report: Report) -> None:
+    """Make sure that so many systemds can run at once: all of root's share one limit, and without it end silently.
+
+    The limit is raised until the machine's next start, and only where it is too small.
+
+    Raises:
+        CeliumError: it may not be raised.
+    """
+    limit, needed = int(INOTIFY_INSTANCES.read_text()), _OTHER_INSTANCES + _INSTANCES_PER_HOST * hosts
+    if limit >= needed:
+        return
+    require_root(f"to raise fs.inotify.max_user_instances from {limit} for {hosts} hosts")
+    more = max(1024, needed)
+    report(f"raising fs.inotify.max_user_instances from {limit} to {more} until the machine's next start")
+    if run(["tee", str(INOTIFY_INSTANCES)], stdin=f"{more}\n".encode(), check=False, root=True).returncode:
+        raise CeliumError(
+            f"fs.inotify.max_user_instances is {limit}: too little for {hosts} hosts, and it cannot be raised here",
+            remedy=f"`sysctl -w fs.inotify.max_user_instances={more}` where this machine's kernel is set",
+        )
 
 
 @functools.cache

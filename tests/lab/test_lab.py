@@ -21,6 +21,7 @@ from fleet import wait_for
 from ruamel.yaml import YAML
 
 from celium_ops.base.paths import cache_dir
+from celium_ops.lab import machine
 from celium_ops.lab.docker import answers
 from celium_ops.lab.process import run
 
@@ -246,6 +247,16 @@ def test_killed_and_lost_hosts_come_back(own):
     assert len(changed) == 1, "only the lost host has a new key"
 
 
+def test_a_host_that_ends_while_it_boots_is_said_at_once(own):
+    name = own.docker_name("executor-1")
+    docker("exec", name, "ln", "-sf", "/bin/false", "/usr/lib/systemd/systemd")
+    docker("kill", name)
+    done = own.run("lab", "up")
+    docker("rm", "-f", name)
+    assert (done.returncode, "executor-1: ended while it booted: exit 1" in done.stderr) == (1, True), done.stderr
+    own.ok("lab", "up")
+
+
 def test_a_lost_network_is_made_again(own):
     names = [own.docker_name(host) for host in (*HOSTS, "executor-3", "registry", "packages", "chain")]
     docker("kill", *names)
@@ -287,6 +298,17 @@ def test_a_broken_inventory_is_an_error_with_its_line(own):
     assert done.returncode == 2
     assert error["file"] == str(own.inventory)
     assert error["line"] > text.count("\n")
+
+
+def test_the_kernels_limit_of_inotify_is_raised_for_more_hosts_than_it_allows(tmp_path, monkeypatch):
+    limit, said = tmp_path / "max_user_instances", []
+    limit.write_text("128\n")
+    monkeypatch.setattr(machine, "INOTIFY_INSTANCES", limit)
+    machine.ensure_inotify(5, said.append)
+    assert (limit.read_text(), said) == ("128\n", []), "a small lab leaves the machine as it is"
+    machine.ensure_inotify(12, said.append)
+    assert (limit.read_text(), len(said)) == ("1024\n", 1)
+    assert "from 128 to 1024" in said[0]
 
 
 # Runs in a network namespace of its own: an engine without a bridge removes docker0, whoever that belongs to.
