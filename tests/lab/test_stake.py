@@ -163,7 +163,7 @@ NO_DATA = {
     "429": "chain-rate-limited",
     "policy": "chain-rate-limited",
     "pruned": "chain-error",
-    "dropping": "chain-timeout",
+    "dropping": "chain-unreachable",
     "closing": "chain-timeout",
     "slow": "chain-timeout",
 }
