@@ -105,7 +105,9 @@ def up(name: str, requested: Mapping[str, int], report: Report) -> Path:
         memory.save(files.memory, known)
         if any(host.container not in containers for host in fleet):
             machine.check_disk()
-        machine.ensure_inotify(_systemds(fleet, containers), report)
+        starting = sum(_state(containers.get(host.container)) != "running" for host in fleet)
+        if starting:
+            machine.ensure_inotify(starting + _systemds(), report)
         network.ensure(lab, containers, fleet)
         jobs: list[Callable[[], object]] = [
             partial(_ensure_hosts, facts, known, containers, report),
@@ -330,10 +332,9 @@ def _world(facts: inventory.Facts) -> Snapshot:
     )
 
 
-def _systemds(fleet: Iterable[Host], containers: Mapping[str, Any]) -> int:
-    """Return how many containers of labs run here when all hosts of this one do: at least as many as systemds."""
-    own = sum(_state(containers.get(host.container)) != "running" for host in fleet)
-    return own + len(docker.text("ps", "--quiet", "--filter", f"label={docker.LABEL}").split())
+def _systemds() -> int:
+    """Return how many containers here run a systemd, whoever they belong to."""
+    return docker.text("ps", "--format", "{{.Command}}").count("/sbin/init")
 
 
 def _containers(lab: str) -> dict[str, Any]:
