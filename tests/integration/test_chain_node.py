@@ -19,6 +19,7 @@ import bittensor_core
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from websockets.sync.client import connect
 
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.chain.snapshot import Neuron
@@ -325,6 +326,20 @@ def test_blocks_pass_and_are_streamed(recording):
         head = client.block
         assert client.timestamp(head) - client.timestamp(head - 1) == timedelta(seconds=0.1)
         assert abs(client.timestamp() - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_subscriber_is_told_of_each_block_once(recording):
+    seen = {}
+    with running_node(default_world(), recording=recording, block_seconds=0.01) as node, connect(node.url) as client:
+        for asked in range(120):
+            client.send(json.dumps({"jsonrpc": "2.0", "id": asked, "method": "chain_subscribeNewHeads"}))
+        while len(seen) < 120 or min(map(len, seen.values())) < 3:
+            told = json.loads(client.recv(timeout=5))
+            if "params" in told:
+                heads = seen.setdefault(told["params"]["subscription"], [])
+                heads.append(int(told["params"]["result"]["number"], 16))
+    for heads in seen.values():
+        assert heads == list(range(heads[0], heads[0] + len(heads)))
 
 
 def test_an_old_block_can_be_asked_for(node, client):

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -35,6 +36,16 @@ _GOODBYES = {Fault.DROPPING: CloseCode.INTERNAL_ERROR, Fault.CLOSING: CloseCode.
 _HEADS = {"chain_subscribeNewHeads": "chain_newHead", "chain_subscribeFinalizedHeads": "chain_finalizedHead"}
 
 
+@dataclass
+class _Subscription:
+    """Who wants to know of new blocks, and the last one it was told of: none before its subscription was answered."""
+
+    name: str
+    connection: ServerConnection
+    method: str
+    told: int | None = None
+
+
 class Node:
     """A simulated chain on a port of this machine.
 
@@ -52,7 +63,7 @@ class Node:
         self._rpc = Rpc(recording, initial)
         self._slow_seconds = slow_seconds
         self._server: Server | None = None
-        self._subscriptions: dict[str, tuple[ServerConnection, str]] = {}
+        self._subscriptions: dict[str, _Subscription] = {}
         self._numbers = itertools.count(1)
         self._announced = self._rpc.head
         self._changed = asyncio.Event()
@@ -85,8 +96,8 @@ class Node:
             self._changed.clear()
             for number in range(max(self._announced, self._rpc.head - _ANNOUNCED_AT_ONCE) + 1, self._rpc.head + 1):
                 self._announced = number
-                for name in list(self._subscriptions):
-                    await self._tell(name, number)
+                for one in list(self._subscriptions.values()):
+                    await self._tell(one, number)
             due = self.state.seconds_to_next(datetime.now(UTC))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), None if due is None else max(due, 0.001))
@@ -159,11 +170,11 @@ class Node:
                 fresh = set(self._subscriptions) - before
                 await connection.send(json.dumps(answers if many else answers[0]))
                 for name in fresh:
-                    await self._tell(name, self._rpc.head)
+                    await self._tell(self._subscriptions[name], self._rpc.head, first=True)
         except (ConnectionClosed, ValueError):
             return
         finally:
-            gone = [name for name, (whose, _) in self._subscriptions.items() if whose is connection]
+            gone = [name for name, one in self._subscriptions.items() if one.connection is connection]
             for name in gone:
                 del self._subscriptions[name]
 
@@ -182,19 +193,21 @@ class Node:
     def _result(self, method: str, parameters: list[Any], connection: ServerConnection) -> Any:
         if method in _HEADS:
             name = f"simulated-{next(self._numbers)}"
-            self._subscriptions[name] = (connection, _HEADS[method])
+            self._subscriptions[name] = _Subscription(name, connection, _HEADS[method])
             return name
         if method.startswith("chain_unsubscribe"):
             return self._subscriptions.pop(parameters[0], None) is not None
         return self._rpc.answer(method, parameters)
 
-    async def _tell(self, name: str, number: int) -> None:
-        """Tell a subscriber of a block."""
-        connection, method = self._subscriptions[name]
+    async def _tell(self, one: _Subscription, number: int, *, first: bool = False) -> None:
+        """Tell a subscriber of a block, once; of none before the one with which its subscription begins."""
+        if not first and (one.told is None or number <= one.told):
+            return
+        one.told = number
         header = self._rpc.answer("chain_getHeader", [self._rpc.answer("chain_getBlockHash", [number])])
-        told = {"jsonrpc": "2.0", "method": method, "params": {"subscription": name, "result": header}}
+        told = {"jsonrpc": "2.0", "method": one.method, "params": {"subscription": one.name, "result": header}}
         with contextlib.suppress(ConnectionClosed):
-            await connection.send(json.dumps(told))
+            await one.connection.send(json.dumps(told))
 
 
 class RunningNode:
