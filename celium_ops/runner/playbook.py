@@ -166,6 +166,10 @@ def _children() -> Iterator[int]:
                 yield int(stat.parent.name)
 
 
+def _stay(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing about a signal; unlike SIG_IGN, no program that we start inherits this."""
+
+
 @contextmanager
 def _interruptible() -> Iterator[_Interruption]:
     """Take the signals while a run lasts, and give them back; runner's own handlers are never restored (its 1075)."""
@@ -173,8 +177,11 @@ def _interruptible() -> Iterator[_Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    numbers = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
-    before = {number: signal.signal(number, interruption.note) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _ENDINGS}
+    for number, handler in before.items():
+        # Under nohup we stay; but what we ignore Ansible would too, and it must end with its terminal, which is ours:
+        # when we are killed it would wait for ever for results that nobody takes.
+        signal.signal(number, _stay if handler is signal.SIG_IGN else interruption.note)
     try:
         yield interruption
     finally:

@@ -418,6 +418,32 @@ def test_a_deploy_that_is_interrupted_gives_the_lock_back(lab):
     assert lab.on("miner-1", f"flock -n {LOCK} cat {LOCK}") == ""
 
 
+def test_ansible_ends_with_a_deploy_that_is_killed_under_nohup(lab):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        deploy = start(lab, "deploy", "--full", "--limit", "miner-1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: [worker for playbook in children(deploy.pid) for worker in children(playbook)])
+    (playbook,) = children(deploy.pid)
+    with lab.paused("miner-1"):
+        deploy.kill()
+        deploy.communicate()
+        wait_for(lambda: not running(playbook), 5)
+
+
+def children(process):
+    """Return the ids of the playbooks, or of their workers, that a process has started."""
+    command = ["pgrep", "-P", str(process), "-f", "ansible-playbook"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+
+
+def running(process):
+    """Tell whether a process is there, and not only waits for somebody who asks how it ended."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def begins(process):
     """Return what a deploy says until it begins to work, and end it."""
     said = ""
