@@ -50,7 +50,7 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
         CeliumError: Ansible ended before it reached any host.
         KeyboardInterrupt: ctrl-c; Ansible was asked to end, and has ended, when it is raised.
     """
-    import ansible_runner
+    from ansible_runner.interface import init_runner
 
     recap = Recap()
 
@@ -62,7 +62,7 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
         return False
 
     with _private_folder() as folder, _interruptible() as interruption:
-        runner = ansible_runner.run(
+        runner = init_runner(
             private_data_dir=str(folder),
             playbook=f"celium.ops.{playbook.name}",
             # Where the operator stands: relative paths and ansible.cfg mean what they mean to Ansible itself.
@@ -76,6 +76,9 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
             # Without this, runner leaves variables and passwords in files, and takes those of an earlier run.
             suppress_env_files=True,
         )
+        # When we are killed it ends too: it ignores the loss of its terminal, and would wait for ever for its results.
+        runner.config.command[:0] = ["setpriv", "--pdeathsig", "TERM"]
+        runner.run()
         if interruption.began:
             raise KeyboardInterrupt
         if runner.rc and not recap.hosts:
@@ -166,10 +169,6 @@ def _children() -> Iterator[int]:
                 yield int(stat.parent.name)
 
 
-def _stay(_signal: int, _frame: FrameType | None) -> None:
-    """Do nothing about a signal; unlike SIG_IGN, no program that we start inherits this."""
-
-
 @contextmanager
 def _interruptible() -> Iterator[_Interruption]:
     """Take the signals while a run lasts, and give them back; runner's own handlers are never restored (its 1075)."""
@@ -177,11 +176,8 @@ def _interruptible() -> Iterator[_Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.getsignal(number) for number in _ENDINGS}
-    for number, handler in before.items():
-        # Under nohup we stay; but what we ignore Ansible would too, and it must end with its terminal, which is ours:
-        # when we are killed it would wait for ever for results that nobody takes.
-        signal.signal(number, _stay if handler is signal.SIG_IGN else interruption.note)
+    numbers = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+    before = {number: signal.signal(number, interruption.note) for number in numbers}
     try:
         yield interruption
     finally:

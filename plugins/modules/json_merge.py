@@ -28,6 +28,13 @@ options:
     description: Keys to set where the file has none; others keep what they say.
     type: dict
     default: {}
+  follows:
+    description:
+      - Objects of the file that mean something only together with the value of another key, each with that C(key) and
+        with what the file means where it is C(unset).
+      - When O(values) give the key another value, the old object goes with the old one.
+    type: dict
+    default: {}
   validate:
     description: A command that must accept the new file before it takes the old one's place; V(%s) stands for the file.
     type: str
@@ -46,6 +53,7 @@ EXAMPLES = r"""
     path: /etc/docker/daemon.json
     values: {live-restore: true}
     defaults: {runtimes: {nvidia: {path: nvidia-container-runtime}}}
+    follows: {log-opts: {key: log-driver, unset: json-file}}
     validate: dockerd --validate --config-file %s
 """
 
@@ -68,6 +76,13 @@ def merge(old, new):
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return new
     return {**old, **{key: merge(old.get(key), value) for key, value in new.items()}}
+
+
+def kept(old, new, follows):
+    """Return ``old`` without the objects whose other key gets another value."""
+    before = {name: old.get(on["key"], on["unset"]) for name, on in follows.items()}
+    gone = {name for name, on in follows.items() if new.get(on["key"], before[name]) != before[name]}
+    return {key: value for key, value in old.items() if key not in gone}
 
 
 def read(module, path):
@@ -118,6 +133,7 @@ def main():
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True},
             "defaults": {"type": "dict", "default": {}},
+            "follows": {"type": "dict", "default": {}},
             "validate": {"type": "str"},
             "backup": {"type": "bool", "default": True},
         },
@@ -125,7 +141,8 @@ def main():
     )
     path = module.params["path"]
     before, content = read(module, path)
-    merged = merge(merge(module.params["defaults"], content), module.params["values"])
+    stays = kept(content, module.params["values"], module.params["follows"])
+    merged = merge(merge(module.params["defaults"], stays), module.params["values"])
     if merged == content and before:
         module.exit_json(changed=False)
     after = json.dumps(merged, indent=2) + "\n"

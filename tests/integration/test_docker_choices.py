@@ -74,6 +74,11 @@ CASES = {
         HERE | NO_SYSBOX | {"running": "container_1"},
         *({"nvidia_docker_sysbox": True, "celium_even_if_rented": True}, {}, OFF, CHOSEN | RUNTIME, None, True),
     ),
+    "sysbox-rented-and-no-said-on-the-command-line": (
+        HERE | NO_SYSBOX | {"running": "container_1"},
+        *({"nvidia_docker_sysbox": True, "celium_even_if_rented": "false"}, {}, OFF, CHOSEN | RUNTIME),
+        *("container_1 run here", True),
+    ),
     "sysbox-old-kernel": (
         HERE | NO_SYSBOX,
         {"nvidia_docker_sysbox": True},

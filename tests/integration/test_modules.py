@@ -50,6 +50,31 @@ def test_a_default_gives_way_to_what_is_there(json_merge):
     }
 
 
+LOGS = [
+    ({"log-driver": "syslog", "log-opts": {"syslog-address": "udp://log"}}, {"max-size": "50m"}),
+    ({"log-driver": "json-file", "log-opts": {"labels": "x"}}, {"labels": "x", "max-size": "50m"}),
+    ({"log-opts": {"labels": "x"}}, {"labels": "x", "max-size": "50m"}),
+    ({"log-driver": "syslog"}, {"max-size": "50m"}),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), LOGS)
+def test_what_belongs_to_another_value_goes_with_it(json_merge, before, after):
+    file = json_merge({})[2]
+    file.write_text(json.dumps({"debug": True, **before}))
+    values = {"log-driver": "json-file", "log-opts": {"max-size": "50m"}}
+    assert json_merge(values, follows={"log-opts": {"key": "log-driver", "unset": "json-file"}})[0] == 0
+    assert json.loads(file.read_text()) == {"debug": True, "log-driver": "json-file", "log-opts": after}
+
+
+def test_what_belongs_to_a_value_that_nobody_changes_stays(json_merge):
+    file = json_merge({})[2]
+    before = {"log-opts": {"labels": "x"}}
+    file.write_text(json.dumps(before))
+    assert json_merge({"debug": True}, follows={"log-opts": {"key": "log-driver", "unset": "json-file"}})[0] == 0
+    assert json.loads(file.read_text()) == {**before, "debug": True}
+
+
 FAULTS = [
     ("{broken", {}, "is not valid JSON"),
     ("[]", {}, "holds no JSON object"),

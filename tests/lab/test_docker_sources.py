@@ -199,6 +199,8 @@ def test_its_networks_hide_no_route(host):
     subnet = "docker network inspect --format '{{(index .IPAM.Config 0).Subnet}}'"
     assert host.on(HOST, f"{subnet} bridge") == "10.200.0.0/24"
     assert host.on(HOST, f"docker network create one >/dev/null; {subnet} one") == "10.200.1.0/24"
+    starts = host.on(HOST, "journalctl -u docker.service -o cat | grep -c '^Starting docker'")
+    assert starts == "1", "not once with networks of its own choice"
     assert "10.200.0.1" in host.on(HOST, "ip -4 address show docker0")
     # A route to what Docker has itself is none that a later run minds.
     assert "10.200.1.0/24" in host.on(HOST, "ip route")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from itertools import product
 
@@ -86,6 +87,7 @@ def test_what_the_role_needs_is_open_and_the_rest_is_closed(fleet, addresses):
 TAMPERED = {
     ("firewall", "inet celium"): "nft add rule inet celium input tcp dport 1 accept",
     ("file", "/etc/celium/firewall.nft"): "echo '# x' >> /etc/celium/firewall.nft",
+    ("file", "/etc/celium/firewall.nft.kept"): "echo '# x' >> /etc/celium/firewall.nft.kept",
     ("file", "/run/celium-firewall"): "rm /run/celium-firewall",
     ("unit", "celium-firewall.service"): "systemctl -q disable celium-firewall",
 }
@@ -114,9 +116,20 @@ def test_rules_that_keep_us_out_are_taken_back(fleet, monkeypatch):
         failed = fleet.deploy("--limit", HOST)["by_name"][HOST]
         assert (failed["result"], "nobody could connect" in failed["error"]) == ("failed", True), failed
         wait_for(lambda: fleet.on(HOST, "nft list table inet celium") == before, 40)
+        fleet.on(HOST, "systemctl restart celium-firewall")
+        assert fleet.on(HOST, "nft list table inet celium") == before, "as at the start of the host"
     assert fleet.status()["by_name"][HOST]["reachable"]
     assert fleet.deploy("--limit", HOST)["ok"]
     assert fleet.on(HOST, "nft list table inet celium") == before
+
+
+def test_what_comes_through_any_rules_loads_none_that_close_ssh(fleet):
+    before = fleet.on(HOST, "nft list table inet celium; cat /etc/celium/firewall.nft")
+    docker = {"ansible_connection": "community.docker.docker", "ansible_host": fleet.lab.docker_name(HOST)}
+    with fleet.variables(HOST, firewall_ssh_ports=[2222]):
+        said = fleet.play("executor", "--limit", HOST, "-e", json.dumps(docker))[HOST]["msg"]
+    assert "would close port 22 of this host's SSH server" in said
+    assert fleet.on(HOST, "nft list table inet celium; cat /etc/celium/firewall.nft") == before
 
 
 def test_an_active_ufw_is_told_to_let_the_same_in(fleet):

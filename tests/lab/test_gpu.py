@@ -149,6 +149,30 @@ def test_a_playbook_alone_makes_the_cards_test_themselves(fleet):
     )
 
 
+# What a host builds from has torch already, and what would fetch it fails, or has nothing to do.
+BASE = f"printf 'FROM {INSTALLED}\\nUSER root\\nRUN echo {{}} > /usr/local/bin/pip\\n' | docker build -q -t base -"
+
+
+def test_an_image_whose_making_failed_is_made_when_it_can_be(fleet):
+    play = ("gpu_proof", "--limit", "executor-1")
+    look = f"docker image inspect -f {{{{.Id}}}} {INSTALLED}"
+    fleet.on("executor-1", BASE.format("exit 1"))
+    with fleet.variables("executor-1", gpu_proof_image="", gpu_proof_base_image="base"):
+        before = fleet.on("executor-1", look)
+        assert "requirements-cpu.txt" in fleet.play(*play)["executor-1"]["stderr"]
+        assert fleet.on("executor-1", look) == before
+        fleet.on("executor-1", BASE.format("mkdir -p /packages/torch/bin"))
+        fleet.play(*play)
+        built = fleet.on("executor-1", look)
+        assert built != before
+        fleet.play(*play)
+        assert fleet.on("executor-1", look) == built
+        assert proven(fleet, "--limit", "executor-1")["ok"]
+    fleet.play(*play)
+    assert fleet.on("executor-1", look) == before
+    fleet.on("executor-1", "docker rmi base")
+
+
 LIES = [
     ("precomputed", "wrong-product", "replayed", "other-layer"),
     ("hankel", "wrong-product", "one_card", "not-together"),

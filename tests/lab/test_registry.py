@@ -396,6 +396,10 @@ def test_an_executor_retires(miner):
     with broken(miner, "executor-2", rental, "docker rm -fv container_1"):
         answer = retire(miner, "executor-2")
         assert "this host is rented out (container_1)" in answer["executor-2"]["msg"]
+    dead = "systemctl stop docker.socket docker"
+    with broken(miner, "executor-2", dead, "systemctl start docker.socket docker"):
+        assert "Cannot connect to the Docker daemon" in retire(miner, "executor-2")["executor-2"]["stderr"]
+    wait_for(lambda: miner.status()["by_name"]["executor-2"]["healthy"])
     miner.contract.tao = 1
     answer = retire(miner, "executor-2")
     assert "executor-2: it stays" in answer["miner-1"]["msg"]
