@@ -149,8 +149,12 @@ def test_a_playbook_alone_makes_the_cards_test_themselves(fleet):
     )
 
 
-# What a host builds from has torch already, and what would fetch it fails, or has nothing to do.
-BASE = f"printf 'FROM {INSTALLED}\\nUSER root\\nRUN echo {{}} > /usr/local/bin/pip\\n' | docker build -q -t base -"
+# What a host builds from has torch already; what would fetch it does as it is told.
+BASE = f"""docker build -q -t base - <<'EOF'
+FROM {INSTALLED}
+USER root
+RUN echo {{}} > /usr/local/sbin/pip && chmod +x /usr/local/sbin/pip
+EOF"""
 
 
 def test_an_image_whose_making_failed_is_made_when_it_can_be(fleet):
