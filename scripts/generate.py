@@ -31,6 +31,8 @@ ANSIBLE_TYPES = {
     "registry": "str",
     "port": "int",
     "percent": "int",
+    "count": "int",
+    "amount": "float",
     "hotkeys": "list",
     "port_range": "str",
     "port_mappings": "list",
@@ -46,6 +48,8 @@ JSON_TYPES = {
     "int": "integer",
     "port": "integer",
     "percent": "integer",
+    "count": "integer",
+    "amount": "number",
     "hotkeys": "array",
     "float": "number",
     "bool": "boolean",
@@ -54,6 +58,8 @@ JSON_TYPES = {
     "dict": "object",
     "sysctls": "object",
 }
+
+_LEAST = {"count": 1, "amount": 0}
 
 
 def main() -> int:
@@ -204,6 +210,8 @@ def property_of(variable: Variable) -> dict[str, Any]:
     found: dict[str, Any] = {"type": kind} if kind else {"type": ["string", "integer", "number", "array"]}
     if variable.type == "percent":
         found |= {"minimum": 0, "maximum": 100}
+    if variable.type in _LEAST:
+        found |= {"minimum": _LEAST[variable.type]}
     if variable.type == "port":
         found |= {"minimum": 1, "maximum": 65535}
     if variable.choices:

@@ -156,7 +156,8 @@ def masked(templar: Templar, variables: dict[str, Any], role: dict[str, Any], ma
     """Return the variables whose values must not be shown, or cannot be."""
     if mask is not None:
         return [*role["generated"], *(name for name in role["secrets"] if variables.get(name) is not None)]
-    kept = Path(templar.template(trust_as_template("{{ celium_secrets_dir }}/{{ inventory_hostname }}"))).expanduser()
+    folder = templar.template(trust_as_template("{{ celium_secrets_dir }}/{{ inventory_hostname }}"))
+    kept = Path(os.path.expanduser(folder))  # noqa: PTH111 - pathlib raises where a user is not known
     # A generated password stands in a file of its own name, and the operator's own in the variable of that name.
     names = {name: name.removeprefix("_") for name in role["generated"]}
     return [name for name, own in names.items() if variables.get(own) is None and not (kept / own).is_file()]

@@ -19,7 +19,9 @@ Dialect = Literal["celium", "lium"]
 Kind = Literal[
     "str",
     "int",
+    "count",
     "float",
+    "amount",
     "bool",
     "path",
     "name",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network
@@ -75,6 +76,18 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _count(value: Any) -> int:
+    if not re.fullmatch(r"0*[1-9]\d*", str(value)):
+        raise WrongValueError("a whole number from 1")
+    return int(value)
+
+
+def _amount(value: Any) -> float:
+    if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?", str(value)):
+        raise WrongValueError("a number from 0")
+    return float(value)
+
+
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise WrongValueError("true or false")
@@ -99,6 +112,8 @@ def _name(value: Any) -> str:
 def _path(value: Any) -> str:
     if not _text(value).startswith(("/", "~")):
         raise WrongValueError("an absolute path")
+    if os.path.expanduser(value).startswith("~"):  # noqa: PTH111 - pathlib raises where a user is not known
+        raise WrongValueError("an absolute path; this machine knows no such user")
     return str(value)
 
 
@@ -224,7 +239,9 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "str": _text,
     "host": _text,
     "int": _integer,
+    "count": _count,
     "float": _number,
+    "amount": _amount,
     "bool": _boolean,
     "path": _path,
     "device": _device,

@@ -272,7 +272,9 @@ class _Of:
         """Look at how much memory was filled; return whether enough to say anything of it."""
         if not self.real:
             return True
-        total = self.card.memory_mib[0] if self.card else (self.seen.memory_mib or 0) if self.seen else 0
+        total = (self.seen.memory_mib or 0) if self.seen else 0
+        if self.card:  # one with ECC on has less than one without; what it shows is held against both elsewhere
+            total = min(self.card.memory_mib, key=lambda mib: abs(mib - total)) if total else self.card.memory_mib[0]
         if not total:
             yield Check("proof.coverage", "unknown", "how much memory it has is not known")
             return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint, row_name
 from celium_ops.remote.collateral import collaterals
 from celium_ops.remote.probe import Sight, probe
-from celium_ops.workflows.candidates import Candidates, candidates
+from celium_ops.workflows.candidates import Candidates, candidates, elsewhere
 from celium_ops.workflows.chain import find_source
 from celium_ops.workflows.collateral import keeping_collateral
 from celium_ops.workflows.proofs import last_reports, objection
@@ -237,7 +237,8 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
     free = not miner.lium or values.get("miner_default_validator")
     held = None if free else "its validator is upstream's choice; set miner_default_validator to move it"
     executors = fleet.executors_of(miner.name)
-    unproven = _unproven(wish.inventory, [host for host in executors if host.endpoint not in registry])
+    newcomers = [host for host in executors if host.endpoint not in registry]
+    unproven = _unproven(wish.inventory, newcomers) | elsewhere(newcomers, sights)
     found = candidates(executors, registry, sights, wish.even_if_rented, held, unproven)
     judged, hysteresis = validators(miner, read), Fraction(str(values["miner_assign_hysteresis"]))
 
@@ -301,13 +302,12 @@ def additions(fleet: Fleet, newcomers: list[Host], beside: Sequence[dict[str, An
     for miner in miners:
         registry = _registry(miner, sights[miner.name])
         own = {row_name(host.endpoint): host for host in newcomers if host.miner == miner.name}
-        rows = [Row(row_name(endpoint), one.validator, "it is registered") for endpoint, one in registry.items()]
-        rows += [
-            Row(row_name((one["address"], one["port"])), one["validator"], "it is pinned")
-            for one in beside
-            if one["miner"] == miner.name
-        ]
-        rows += [Row(name, weight=int(host.values["executor_weight"])) for name, host in own.items()]
+        stay = {endpoint: (one.validator, "it is registered") for endpoint, one in registry.items()}
+        pinned = [one for one in beside if one["miner"] == miner.name]
+        stay |= {(one["address"], one["port"]): (one["validator"], "it is pinned") for one in pinned}
+        weights = {host.endpoint: int(host.values["executor_weight"]) for host in fleet.executors_of(miner.name)}
+        rows = [Row(row_name(endpoint), *stay[endpoint], weight=weights.get(endpoint, 1)) for endpoint in stay]
+        rows += [Row(name, weight=weights[host.endpoint]) for name, host in own.items()]
         best = MinerPlan(miner, Candidates(tuple(rows), own), solve(rows, validators(miner, read), _coverage(miner)))
         found += [wanted(best, move) for move in best.moves]
     return found
@@ -328,8 +328,11 @@ def wanted(miner: MinerPlan, move: Move) -> dict[str, Any]:
     return {**place, "validator": move.to, "price": None, "expected": expected}
 
 
-def registration(host: Host, validator: str | None) -> dict[str, Any]:
-    """Return an executor as the registry module takes it, to serve a validator, or the one it has."""
+def registration(host: Host, validator: str | None, rentals: Iterable[str] = ()) -> dict[str, Any]:
+    """Return an executor as the registry module takes it, to serve a validator, or the one it has.
+
+    While it is rented it keeps the one it has, unless the inventory says that it need not.
+    """
     return {
         "name": host.name,
         "miner": host.miner,
@@ -337,4 +340,5 @@ def registration(host: Host, validator: str | None) -> dict[str, Any]:
         "port": host.endpoint[1],
         "validator": validator,
         "price": host.values.get("executor_price"),
+        "rented": [] if host.values.get("celium_even_if_rented") else list(rentals),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from celium_ops.assignment.model import Row
@@ -53,7 +53,7 @@ def candidates(
         if row is None and (reason := _not_ready(host, sight) or (unproven or {}).get(host.name)):
             waiting[host.name] = reason
             continue
-        lock = held or (None if row is None or even_if_rented else _rented(sight))
+        lock = held or (None if row is None or even_if_rented else rented(sight))
         rows.append(
             Row(
                 executor=row_name(endpoint),
@@ -80,7 +80,20 @@ def _not_ready(host: Host, sight: Sight) -> str | None:
     return next(iter(container_problems(host, sight.containers)), None)
 
 
-def _rented(sight: Sight) -> str | None:
+def elsewhere(newcomers: Iterable[Host], sights: Mapping[str, Sight]) -> dict[str, str]:
+    """Return which executors stand in the registry of another miner, where upstream finds them twice; pure.
+
+    ``sights`` are those of the miners, by name; what one does not show is not known.
+    """
+    rows = {(row["address"], row["port"]): name for name, sight in sights.items() for row in sight.registry or ()}
+    return {
+        host.name: f"it is still registered at {rows[host.endpoint]}; celium-ops deploy --prune takes it off there"
+        for host in newcomers
+        if rows.get(host.endpoint, host.miner) != host.miner
+    }
+
+
+def rented(sight: Sight) -> str | None:
     """Return why an executor may not lose its validator: a tenant has it, or nobody can tell."""
     if sight.rentals is None:
         return "cannot be asked whether it is rented"

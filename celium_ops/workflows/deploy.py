@@ -193,7 +193,8 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
         from celium_ops.workflows.registration import register_the_rest  # the chain's code takes a while to load
 
         came_up = [fleet.hosts[name] for name in played]
-        register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove)
+        rentals = {host.name: host.rentals for host in plan.hosts}
+        register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove, rentals)
     outcomes |= played
     # Modules of ours tell what they change whether they are asked to or not.
     return [outcome if wish.diff else replace(outcome, differences=[]) for outcome in outcomes.values()]

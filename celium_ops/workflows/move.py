@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from celium_ops.assignment.model import Move
 from celium_ops.base.errors import GuardError
+from celium_ops.chain import guards, reader
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal, Run
 from celium_ops.registry.rows import row_name
+from celium_ops.remote.probe import probe
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.workflows.assign import REGISTRY_MODULE, TOO_MANY, Assignment, MinerPlan, Wish, move_json, plan, wanted
+from celium_ops.workflows.candidates import rented
+from celium_ops.workflows.chain import find_source
 from celium_ops.workflows.lock import fleet_locked
 
 COMMAND = "assign apply"
@@ -60,6 +65,7 @@ def apply(wish: Wish, agree: Callable[[Assignment], None], on_host: OnHost, warn
             return Applied(None, assignment)
         refuse_too_many(assignment, wish)
         agree(assignment)
+        refuse_what_changed(assignment, wish)
         return _journaled(Journal(state), wish, assignment, on_host)
 
 
@@ -75,6 +81,27 @@ def refuse_too_many(assignment: Assignment, wish: Wish) -> None:
             "; ".join(reasons),
             remedy=f"look at celium-ops assign plan; if it is right: --override {TOO_MANY}, or miner_assign_max_moves",
             code=TOO_MANY,
+        )
+
+
+def refuse_what_changed(assignment: Assignment, wish: Wish) -> None:
+    """Look once more before anything moves: whoever was asked may have taken his time to agree.
+
+    Raises:
+        GuardError: a tenant has come meanwhile, or the reading of the chain has become too old.
+    """
+    file = reader.is_file(find_source(wish.inventory, wish.network, None).network)
+    override = wish.override - {TOO_MANY} | ({guards.STALE} if file else set())
+    guards.check(assignment.snapshot, None, datetime.now(UTC), override=override)
+    moving = [miner.candidates.hosts.get(move.executor) for miner, move in assignment.moves if move.from_]
+    sights = {} if wish.even_if_rented else probe([host for host in moving if host])
+    taken = {name: why for name, sight in sights.items() if (why := rented(sight))}
+    if taken:
+        reasons = "; ".join(f"{name} {why}" for name, why in taken.items())
+        raise GuardError(
+            f"nothing was moved, for since the plan was made: {reasons}",
+            remedy="the next plan leaves it where it is: celium-ops assign apply",
+            code="rented",
         )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.registry.rows import row_name
+from celium_ops.remote.probe import probe
 from celium_ops.runner.recap import Recap
 from celium_ops.workflows.assign import REGISTRY_MODULE, additions, registration
+from celium_ops.workflows.candidates import elsewhere
 from celium_ops.workflows.leftovers import leftovers_of
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
 from celium_ops.workflows.proofs import Report, objection
@@ -36,32 +38,44 @@ def register_the_rest(
     played: Recap,
     register: Register,
     prove: Prove | None,
+    rentals: Mapping[str, Sequence[str]],
 ) -> None:
     """Register the executors that came up in a play and that their miners did not register in it.
 
     Those are the executors of miners that were not played with them, those that needed no play while their miner could
     not be asked, those that have no validator yet, and, since new ones prove their GPUs first, all that have no row.
     What becomes of them and of their miners is noted in ``outcomes``. Without ``prove`` it is a check, which has
-    nothing to prove or register: what would come up has not.
+    nothing to prove or register: what would come up has not. ``rentals`` are the containers of tenants, by host.
     """
     note_registrations(fleet, played, selected, outcomes)
     alone = (host for host in selected if host.miner not in outcomes or host.name not in played.hosts)
     outside = [host for host in alone if _came_up(host, outcomes)]
     if outside:
-        records = [registration(host, host.values.get("executor_validator")) for host in outside]
+        records = [
+            registration(host, host.values.get("executor_validator"), rentals.get(host.name, ())) for host in outside
+        ]
         _play(fleet, records, [], selected, outcomes, register, prove is None)
     newcomers = [host for host in selected if outcomes[host.name].unassigned or outcomes[host.name].missing]
     if newcomers and prove:
-        welcome = _proven(newcomers, outcomes, prove)
+        welcome = _proven(_nowhere_else(fleet, newcomers, outcomes), outcomes, prove)
         records = _records(fleet, welcome, outcomes)
         absent = _absent(newcomers, welcome, outcomes)
         if records:
             _play(fleet, records, absent, selected, outcomes, register, True)
 
 
+def _nowhere_else(fleet: Fleet, newcomers: list[Host], outcomes: Outcomes) -> list[Host]:
+    """Return those that no other miner of the fleet has in its registry."""
+    others = [miner for miner in fleet.of_role("miner") if {host.miner for host in newcomers} != {miner.name}]
+    taken = elsewhere(newcomers, probe(others)) if others else {}
+    for name, why in taken.items():
+        outcomes[name].add(HostOutcome(name, "failed", error=f"not registered, since {why}"))
+    return [host for host in newcomers if host.name not in taken]
+
+
 def _proven(newcomers: list[Host], outcomes: Outcomes, prove: Prove) -> list[Host]:
     """Return those that may be registered."""
-    reports = prove(newcomers)
+    reports = prove(newcomers) if newcomers else {}
     for host in newcomers:
         outcome, report = outcomes[host.name], reports[host.name]
         outcome.proof = report["verdict"]

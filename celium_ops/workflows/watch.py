@@ -51,7 +51,7 @@ def watch(wish: Wish, on_tick: Callable[[Tick], None], on_host: OnHost, warn: Ca
                 failures, tempo = 0, applied.assignment.snapshot.subnet.tempo
                 pause = until_next_epoch(applied)
             else:
-                pause = min(AGAIN * 2**failures, float(tempo * SECONDS_PER_BLOCK))
+                pause = min(AGAIN * 2 ** min(failures, 10), float(tempo * SECONDS_PER_BLOCK))
                 failures += 1
             on_tick(Tick(applied, error, pause))
             if stop.wait(pause):

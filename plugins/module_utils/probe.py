@@ -102,8 +102,12 @@ def containers(files):
 
 
 def rentals():
-    """Return the names of the running containers that a tenant pays for; upstream names those so, and only those."""
-    filters = urllib.parse.quote(json.dumps({"name": ["^(container|pod)_"], "status": ["running"]}))
+    """Return the names of the containers that a tenant pays for, which run, or will again as they are.
+
+    Upstream names those so, and only those.
+    """
+    status = ["running", "paused", "restarting"]
+    filters = urllib.parse.quote(json.dumps({"name": ["^(container|pod)_"], "status": status}))
     return sorted(entry["Names"][0].lstrip("/") for entry in docker("/containers/json?filters=" + filters))
 
 

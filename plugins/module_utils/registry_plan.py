@@ -101,6 +101,11 @@ def planned(executor, row, dialect):
             raise ValueError("no executor_price is given, and upstream's command line wants one")
         return ["add"]
     actions = ["switch"] if executor["validator"] and executor["validator"] != row["validator"] else []
+    if actions and executor["rented"]:
+        raise ValueError(
+            f"it is rented ({', '.join(executor['rented'])}), so it keeps its validator; "
+            "deploy again when the rental has ended, or set celium_even_if_rented"
+        )
     return actions + (["price"] if executor["price"] not in (None, row["price"]) else [])
 
 

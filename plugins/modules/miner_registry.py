@@ -39,6 +39,12 @@ options:
           has, and a new executor is not registered.
         type: str
       price: {description: USD per GPU and hour; only dialect lium has it, and needs it for a new one., type: float}
+      rented:
+        description: The containers of tenants that run there. While there are some, a row keeps its validator; to want
+          another is an error then.
+        type: list
+        elements: str
+        default: []
       expected:
         description: Hotkey for which it was registered when this was planned, or V(unregistered). When it is not so any
           more, and not as wanted either, nothing at all is changed. Left out, whatever there is will do.
@@ -269,6 +275,7 @@ def main():
         "name": {"type": "str", "required": True},
         "validator": {"type": "str"},
         "price": {"type": "float"},
+        "rented": {"type": "list", "elements": "str", "default": []},
         "expected": {"type": "str"},
     }
     module = AnsibleModule(

@@ -181,6 +181,14 @@ def test_another_validator_in_the_inventory_switches_the_row_and_keeps_its_uuid(
     before = fleet.sql("select uuid from executor order by address")
     fleet.set_variable("executor-1", "executor_validator", VALIDATOR)
     assert "the inventory says" in " ".join(fleet.status()["by_name"]["executor-1"]["problems"])
+    rows = fleet.sql("select uuid, validator from executor order by address")
+    image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
+    rent = f"docker run -d --name pod_rented --entrypoint sleep {image} 600"
+    with broken(fleet, "executor-1", rent, "docker rm -f pod_rented"):
+        for flags in ((), ("--full",)):
+            answer = fleet.deploy("--limit", "executor-1,miner-1", *flags)
+            assert "executor-1: it is rented (pod_rented)" in answer["by_name"]["miner-1"]["error"]
+            assert fleet.sql("select uuid, validator from executor order by address") == rows
     answer = fleet.deploy("--limit", "executor-1,miner-1")
     assert (answer["rc"], answer["by_name"]["miner-1"]["changed"]) == (0, 1), answer
     assert fleet.status()["by_name"]["executor-1"]["validator"] == VALIDATOR

@@ -140,7 +140,7 @@ def test_a_rented_executor_stays(fleet, chain):
     address = fleet.address("executor-1")
     chain.move(leaver=f"{address}:")
     image = fleet.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
-    rent = f"docker run -d --name pod_rented --entrypoint sleep {image} 600"
+    rent = f"docker run -d --name pod_rented --entrypoint sleep {image} 600 && docker pause pod_rented"
     with broken(fleet, "executor-1", rent, "docker rm -f pod_rented"):
         plan = fleet.run_json("assign", "plan")
         locked = plan["miners"][0]["locked"]

@@ -1,7 +1,10 @@
 """What is made of a plan: the guard against too many moves, the fleet's coverage, the pause until the next round."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from subnet import BLOCK, RAO, neuron, subnet
@@ -9,11 +12,12 @@ from subnet import BLOCK, RAO, neuron, subnet
 from celium_ops.assignment.model import Row
 from celium_ops.assignment.solve import solve
 from celium_ops.base.errors import GuardError
-from celium_ops.fleet.model import Connection, Host
-from celium_ops.workflows import watch
-from celium_ops.workflows.assign import Assignment, MinerPlan, Wish, validators, wanted
+from celium_ops.fleet.model import Connection, Fleet, Host
+from celium_ops.remote.probe import Sight
+from celium_ops.workflows import assign, move, watch
+from celium_ops.workflows.assign import Assignment, MinerPlan, Wish, additions, validators, wanted
 from celium_ops.workflows.candidates import Candidates
-from celium_ops.workflows.move import Applied, refuse_too_many
+from celium_ops.workflows.move import Applied, refuse_too_many, refuse_what_changed
 
 VALUES = {
     "celium_dialect": "celium",
@@ -84,6 +88,48 @@ def test_a_row_that_nobody_in_the_inventory_has_can_be_handed_over_too():
         "price": None,
         "expected": "hotkey-3",
     }
+
+
+def late(monkeypatch, rentals=("pod_1",), age=timedelta(), network="node", **wish):
+    """Look again at a plan that moves a host, so long after the chain was read."""
+    host = Host("gpu-1", "executor", Connection("192.0.2.0"), {})
+    plan = planned({"hotkey-3": 1})
+    plan = replace(plan, candidates=replace(plan.candidates, hosts={"192.0.2.0:8001": host}))
+    monkeypatch.setattr(move, "probe", lambda hosts: {one.name: Sight(True, rentals=rentals) for one in hosts})
+    monkeypatch.setattr(move, "find_source", lambda *_: SimpleNamespace(network=network))
+    snapshot = WORLD.model_copy(update={"block_time": datetime.now(UTC) - age})
+    refuse_what_changed(Assignment(snapshot, (plan,)), Wish(Path("fleet.yml"), **wish))
+
+
+def test_who_took_his_time_to_agree_moves_no_tenant_and_trusts_no_old_stake(monkeypatch):
+    late(monkeypatch, rentals=())
+    late(monkeypatch, even_if_rented=True)
+    late(monkeypatch, rentals=(), age=timedelta(hours=1), network="snapshot.json")
+    late(monkeypatch, rentals=(), age=timedelta(hours=1), override=frozenset({"chain-stale"}))
+    with pytest.raises(GuardError, match=r"gpu-1 rented \(pod_1\)"):
+        late(monkeypatch)
+    with pytest.raises(GuardError, match="gpu-1 cannot be asked"):
+        late(monkeypatch, rentals=None)
+    with pytest.raises(GuardError) as stopped:
+        late(monkeypatch, rentals=(), age=timedelta(hours=1))
+    assert stopped.value.code == "chain-stale"
+
+
+def test_newcomers_are_placed_by_what_all_executors_are_worth(monkeypatch):
+    values = {"executor_miner": "miner-1", "executor_external_port": 8001}
+    names = {"192.0.2.1": 8, "192.0.2.2": 1, "192.0.2.3": 1, "192.0.2.4": 1}
+    hosts = {
+        name: Host(name, "executor", Connection(name), {**values, "executor_address": name, "executor_weight": weight})
+        for name, weight in names.items()
+    }
+    miner = replace(MINER, values={**VALUES, "miner_assign_coverage": 100})
+    served = {"192.0.2.1": "hotkey-1", "192.0.2.2": "hotkey-2", "192.0.2.3": "hotkey-2"}
+    rows = [{"uuid": n, "address": n, "port": 8001, "validator": hotkey} for n, hotkey in served.items()]
+    monkeypatch.setattr(assign, "reading", lambda _: WORLD)
+    monkeypatch.setattr(assign, "probe", lambda _: {"miner-1": Sight(True, registry=rows)})
+    fleet = Fleet(Path("fleet.yml"), {"miner-1": miner, **hosts})
+    (record,) = additions(fleet, [hosts["192.0.2.4"]], [])
+    assert record["validator"] == "hotkey-2", "the one of weight 8 is more than the share of hotkey-1"
 
 
 @pytest.mark.parametrize(("since", "blocks"), [(10, 350), (0, 360), (359, 1), (370, 350)])

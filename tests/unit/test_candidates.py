@@ -5,7 +5,7 @@ import pytest
 from celium_ops.fleet.model import Connection, Host
 from celium_ops.registry.rows import Registration
 from celium_ops.remote.probe import Container, Sight
-from celium_ops.workflows.candidates import candidates
+from celium_ops.workflows.candidates import candidates, elsewhere
 from celium_ops.workflows.status import SERVICES
 
 ENDPOINT = ("192.0.2.9", 8001)
@@ -52,6 +52,16 @@ def test_a_new_executor_that_is_well_is_ready_and_its_pin_and_weight_count():
     host = Host("gpu-1", "executor", HOST.connection, {**VALUES, "executor_validator": "pin", "executor_weight": 8})
     (row,) = found(row=None, host=host, rentals=None).rows
     assert (row.current, row.lock, row.pin, row.weight) == (None, None, "pin", 8)
+
+
+def test_one_that_another_miner_has_is_not_to_be_registered_twice():
+    row = {"uuid": "u", "address": ENDPOINT[0], "port": ENDPOINT[1], "validator": "v"}
+    host = Host("gpu-1", "executor", HOST.connection, {**VALUES, "executor_miner": "miner-2"})
+    there, nothing, unknown = Sight(True, registry=[row]), Sight(True, registry=[]), Sight(False)
+    found = elsewhere([host], {"miner-1": there, "miner-2": nothing, "miner-3": unknown})
+    assert "still registered at miner-1" in found.pop("gpu-1")
+    assert found == {}
+    assert elsewhere([host], {"miner-1": nothing, "miner-2": there, "miner-3": unknown}) == {}
 
 
 WAITING = [

@@ -73,6 +73,15 @@ def proof(together=TOGETHER, card=None, **changes):
     return Proof(hello(), cards=cards, round_trip_s=0.05, **{**whole, **changes})
 
 
+@pytest.mark.parametrize(("memory", "status"), [(46_068, "pass"), (49_140, "warn")])
+def test_a_card_with_ecc_on_is_measured_by_what_it_has_then(memory, status):
+    seen = nvml(name="NVIDIA RTX A6000", memory_mib=memory)
+    kernel = [{"uuid": one["uuid"], "name": one["name"], "address": one["pci"]["address"]} for one in seen["cards"]]
+    filled = replace(TOGETHER, shape=Shape(16384, 172))  # 43 GiB
+    found = assess(replace(proof(filled), hello=hello(nvml=seen, kernel=kernel)))
+    assert {check.status for check in found.cards["GPU-a"] if check.id == "proof.coverage"} == {status}
+
+
 def test_an_honest_host_is_accepted():
     found = assess(proof())
     assert [(check.id, check.message) for check in found.checks if check.status != "pass"] == []

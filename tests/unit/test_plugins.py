@@ -52,7 +52,15 @@ def test_what_no_env_file_can_carry_is_refused(value):
 
 A = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 B = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
-GPU = {"name": "gpu-1", "address": "192.0.2.9", "port": 8001, "validator": A, "price": None, "expected": None}
+GPU = {
+    "name": "gpu-1",
+    "address": "192.0.2.9",
+    "port": 8001,
+    "validator": A,
+    "price": None,
+    "expected": None,
+    "rented": [],
+}
 PLACE = (GPU["address"], GPU["port"])
 ROW = {"uuid": "u", "address": GPU["address"], "port": GPU["port"], "validator": A, "price": None}
 
@@ -79,6 +87,15 @@ PLANS = [
 def test_the_registry_is_brought_in_step(change, default_validator, row, dialect, actions):
     executor = plan.of_dialect({**GPU, **change}, dialect, default_validator)
     assert plan.planned(executor, None if row is None else {**ROW, **row}, dialect) == actions
+
+
+def test_a_tenant_keeps_the_validator_of_the_row():
+    rented = {**GPU, "rented": ["pod_1"]}
+    assert plan.planned(rented, ROW, "celium") == []
+    assert plan.planned(rented, None, "celium") == ["add"]
+    assert plan.planned({**rented, "validator": None}, {**ROW, "validator": B}, "celium") == []
+    with pytest.raises(ValueError, match=r"it is rented \(pod_1\), so it keeps its validator"):
+        plan.planned(rented, {**ROW, "validator": B}, "celium")
 
 
 def test_a_price_that_is_missing_is_named():

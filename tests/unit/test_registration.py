@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from celium_ops.fleet.model import Connection, Fleet, Host
+from celium_ops.remote.probe import Sight
 from celium_ops.runner.recap import HostRecap, Recap
+from celium_ops.workflows import registration
 from celium_ops.workflows.assign import REGISTRY_MODULE
 from celium_ops.workflows.outcomes import outcome_of
 from celium_ops.workflows.proofs import objection
@@ -62,6 +64,7 @@ class Rehearsal:
 
     def register(self, records, absent, add):
         self.plays.append(([record["name"] for record in records], add))
+        self.rented = [name for record in records for name in record["rented"]]
         self.removed += absent
         if add:
             self.registered |= {record["name"] for record in records}
@@ -92,7 +95,8 @@ class Rehearsal:
             self.asked.append([host.name for host in hosts])
             return reports
 
-        register_the_rest(self.fleet, self.selected, outcomes, played, self.register, None if check else prove)
+        prover = None if check else prove
+        register_the_rest(self.fleet, self.selected, outcomes, played, self.register, prover, {"gpu-1": ["pod_1"]})
         return outcomes
 
 
@@ -124,8 +128,19 @@ def test_what_is_registered_proves_nothing():
 def test_executors_of_a_miner_outside_the_limit_prove_themselves_too():
     fleet = Rehearsal("required", "gpu-1", limit=True)
     assert fleet.deploy({"gpu-1": LIED})["gpu-1"].registered is False
-    assert fleet.plays == [(["gpu-1"], False)]
+    assert (fleet.plays, fleet.rented) == ([(["gpu-1"], False)], ["pod_1"])
     assert fleet.deploy({"gpu-1": PROVEN})["gpu-1"].registered is True
+
+
+def test_what_another_miner_has_is_neither_proven_nor_registered(monkeypatch):
+    fleet = Rehearsal("required", "gpu-1", "gpu-2")
+    fleet.fleet.hosts["miner-2"] = Host("miner-2", "miner", Connection("miner-2"), {})
+    row = {"uuid": "u", "address": "gpu-1", "port": 8001, "validator": "v"}
+    monkeypatch.setattr(registration, "probe", lambda hosts: {host.name: Sight(True, registry=[row]) for host in hosts})
+    outcome = fleet.deploy({"gpu-2": PROVEN})["gpu-1"]
+    assert (fleet.asked, fleet.plays) == ([["gpu-2"]], [(["gpu-2"], True)])
+    assert (outcome.result, outcome.registered) == ("failed", False)
+    assert "still registered at miner-2" in outcome.error
 
 
 def test_a_check_proves_and_registers_nothing():

@@ -20,6 +20,11 @@ GOOD = [
     ("port_mappings", [[20000, 30000]], [[20000, 30000]]),
     ("image", "127.0.0.1:5000/a/b@sha256:" + "0" * 64, "127.0.0.1:5000/a/b@sha256:" + "0" * 64),
     ("float", "2.5", 2.5),
+    ("count", "8", 8),
+    ("count", 1, 1),
+    ("amount", 0, 0.0),
+    ("amount", "0.5", 0.5),
+    ("path", "~/wallets", "~/wallets"),
     ("percent", "50", 50),
     ("percent", 100, 100),
     ("hotkeys", [HOTKEY], [HOTKEY]),
@@ -41,6 +46,14 @@ GOOD = [
 ]
 
 BAD = [
+    ("count", 0),
+    ("count", -1),
+    ("count", True),
+    ("count", 1.5),
+    ("amount", -0.1),
+    ("amount", True),
+    ("amount", "nan"),
+    ("path", "~nobody-of-this-name/wallets"),
     ("percent", 101),
     ("percent", -1),
     ("percent", 0.5),
