@@ -161,7 +161,7 @@ def test_an_image_whose_making_failed_is_made_when_it_can_be(fleet):
     play = ("gpu_proof", "--limit", "executor-1")
     look = f"docker image inspect -f {{{{.Id}}}} {INSTALLED}"
     fleet.on("executor-1", BASE.format("exit 1"))
-    with fleet.variables("executor-1", gpu_proof_image=None, gpu_proof_base_image="base"):
+    with fleet.variables("executor-1", gpu_proof_image="", gpu_proof_base_image="base"):
         before = fleet.on("executor-1", look)
         assert "returned a non-zero code: 1" in fleet.play(*play)["executor-1"]["stderr"]
         assert fleet.on("executor-1", look) == before
@@ -171,7 +171,6 @@ def test_an_image_whose_making_failed_is_made_when_it_can_be(fleet):
         assert built != before
         fleet.play(*play)
         assert fleet.on("executor-1", look) == built
-        assert proven(fleet, "--limit", "executor-1")["ok"]
     fleet.play(*play)
     assert fleet.on("executor-1", look) == before
     fleet.on("executor-1", "docker rmi base")
