@@ -32,11 +32,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from celium_ops.fleet.witness import Witness
+from celium_ops.fleet.witness import Witness, before
 
 # Ansible reads its configuration while it is imported, so that is watched too.
 witness = Witness()
@@ -47,6 +48,7 @@ os.environ.setdefault("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "1")
 
 from ansible import constants as C  # noqa: N812 - the environment must be set before ansible reads it
 from ansible._internal._datatag._tags import Origin
+from ansible._internal._templating._jinja_bits import AnsibleEnvironment
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
@@ -62,7 +64,45 @@ from ansible.plugins.loader import (
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
+
+_OF_PLAYS = re.compile(
+    r"ansible_(check_mode|diff_mode|facts|limit|play_\w+|role_names?|run_tags|search_path|skip_tags|verbosity)"
+    r"|play_hosts|playbook_dir|role_(names?|path)"
+)
+"""What a template reads otherwise in a play, or in another program's: facts of the host, and how it is played."""
+_INSTEAD = "give such hosts a group or a variable of their own, so that plan and deploy see the same"
+
+
+class PlaysOnly:
+    """What templates ask for that only a play knows; with a default they would be one thing here and another there."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def watch(self) -> None:
+        """Start to watch what templates name, by itself or in something else (``hostvars``)."""
+        before(Context, "resolve_or_missing", self._named)
+        for way in ("getattr", "getitem"):
+            before(AnsibleEnvironment, way, lambda _environment, _thing, name: self._note(name))
+
+    def _named(self, context: Context, name: str) -> None:
+        self._note(name)
+        # Of the rest, what no inventory gives and no connection needs is a fact under its old name.
+        if name.startswith("ansible_") and not _is_for_connections(name) and name not in context:
+            self.asked.add(name)
+
+    def _note(self, name: Any) -> None:
+        if isinstance(name, str) and _OF_PLAYS.fullmatch(name):
+            self.asked.add(name)
+
+
+def _is_for_connections(name: str) -> bool:
+    return name in C.COMMON_CONNECTION_VARS or name.startswith(("ansible_become", "ansible_ssh_"))
+
+
+plays_only = PlaysOnly()
 
 
 def main() -> None:
@@ -70,6 +110,7 @@ def main() -> None:
     question = json.load(sys.stdin)
     loaders = (cache_loader, filter_loader, inventory_loader, lookup_loader, test_loader, vars_loader)
     witness.watch_templates(SandboxedEnvironment, loaders)
+    plays_only.watch()
     if C.DEFAULT_JINJA2_EXTENSIONS:
         witness.refuse("there are extensions of Jinja")
     try:
@@ -126,10 +167,14 @@ def template(loader: DataLoader, variables: dict[str, Any], prefixes: tuple[str,
         entry: dict[str, Any] = {"value": None, "error": None, "file": None, "line": None}
         if origin and origin.path:
             entry |= {"file": str(origin.path), "line": origin.line_num}
+        plays_only.asked.clear()
         try:
             entry["value"] = templar.template(raw)
         except AnsibleError as error:
             entry["error"] = describe(error)["message"]
+        if plays_only.asked:
+            names = ", ".join(sorted(plays_only.asked))
+            entry |= {"value": None, "error": f"it depends on {names}, which only a play knows: {_INSTEAD}"}
         found[str(key)] = entry
     return found
 

@@ -25,6 +25,8 @@ _PATHS = frozenset({"celium_secrets_dir", "miner_wallet_source", "validator_wall
 """Folders of the controller, of which only what lies in them matters: another controller has them elsewhere."""
 _ASSIGNED = frozenset({"executor_validator", "executor_weight"})
 """What only the assignment and the registry of the miner hear of: the plan holds that against the registry's rows."""
+_PROVER = "gpu_proof_"
+"""What the image of the GPU proof is: a deploy does not bring it, so it must not vouch for it either."""
 _FOLDERS = ("playbooks", "plugins", "roles", "templates")
 
 
@@ -37,7 +39,8 @@ def inputs(hosts: Iterable[Host]) -> dict[str, Inputs]:
 def _inputs(host: Host) -> Inputs:
     seen = host.values | host.given
     left_out = _PATHS | _registry_only(host)
-    values = {key: _canonical(value) for key, value in seen.items() if key not in left_out and value is not None}
+    asked = (key for key in seen.keys() - left_out if not key.startswith(_PROVER))
+    values = {key: _canonical(seen[key]) for key in asked if seen[key] is not None}
     own = {"(role)": host.role.encode(), "(name)": host.name.encode(), "(celium-ops)": __version__.encode()}
     return values | dict(_files(host)) | own
 

@@ -62,13 +62,13 @@ class Witness:
     def watch(self) -> None:
         """Start to watch. It has no end: a process has one witness."""
         for name in ("stat", "lstat", "readlink"):
-            _before(os, name, functools.partial(self._note, name))
-        _before(os, "access", lambda path, mode, **named: self._note("access", path, before=f"{mode}:", **named))
-        _before(os._Environ, "__getitem__", lambda _, name: self._note("variable", name))
-        _before(os._Environ, "__iter__", lambda _: self.refuse("all of the environment is read"))
+            before(os, name, functools.partial(self._note, name))
+        before(os, "access", lambda path, mode, **named: self._note("access", path, before=f"{mode}:", **named))
+        before(os._Environ, "__getitem__", lambda _, name: self._note("variable", name))
+        before(os._Environ, "__iter__", lambda _: self.refuse("all of the environment is read"))
         # A path with a ~ asks for the accounts of this machine.
-        _before(pwd, "getpwnam", functools.partial(self._note, "getpwnam"))
-        _before(pwd, "getpwuid", lambda number: self._note("getpwuid", str(number)))
+        before(pwd, "getpwnam", functools.partial(self._note, "getpwnam"))
+        before(pwd, "getpwuid", lambda number: self._note("getpwuid", str(number)))
         sys.addaudithook(self._audit)
 
     def watch_templates(self, environment: type, loaders: Sequence[Any]) -> None:
@@ -79,9 +79,9 @@ class Witness:
             loaders: what gives Ansible its plugins.
         """
         self._imported = True
-        _before(environment, "call", self._called)
+        before(environment, "call", self._called)
         for loader in loaders:
-            _before(loader, "get_with_context", functools.partial(self._loaded, loader.type))
+            before(loader, "get_with_context", functools.partial(self._loaded, loader.type))
 
     def refuse(self, reason: str) -> None:
         """Say why the answer cannot be kept; the first reason is as good as any."""
@@ -165,7 +165,7 @@ def _stamp(name: str) -> tuple[int, int]:
     return found.st_ino, found.st_ctime_ns
 
 
-def _before(owner: Any, name: str, watcher: Callable[..., None]) -> None:
+def before(owner: Any, name: str, watcher: Callable[..., None]) -> None:
     """Let a function be told of, with its arguments, before it is called."""
     function = getattr(owner, name)
 

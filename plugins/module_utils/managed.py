@@ -137,6 +137,8 @@ class Eyes:
         return {**filled, **ours}
 
     def _shown(self, key, value):
+        if isinstance(value, dict):
+            value = {}  # what somebody else adds to an empty object of ours is his
         return value if key in _SHOWN or value is None else "hidden " + self.keyed(json.dumps(value).encode())[:8]
 
     def _lines(self, entry):
@@ -263,9 +265,9 @@ def _group(number):
 
 
 def _leaves(tree, path=()):
-    """Yield the path of everything in nested objects that is no object itself."""
+    """Yield the path of everything in nested objects that holds nothing further."""
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key)

@@ -309,6 +309,34 @@ def test_a_password_stands_percent_encoded_in_the_address_of_the_database(invent
     assert unquote(address.password) == re.sub("{%.*?%}", "", password)
 
 
+OF_PLAYS = [
+    ("ansible_facts.kernel | default(9000)", "ansible_facts"),
+    ("9000 if ansible_facts is defined else 9001", "ansible_facts"),
+    ("hostvars['miner-1']['ansible_facts']['kernel'] | default(9000)", "ansible_facts"),
+    ("ansible_kernel | default(9000)", "ansible_kernel"),
+    ("9000 if ansible_check_mode | default(false) else 9001", "ansible_check_mode"),
+    ("(playbook_dir | length) + 9000", "playbook_dir"),
+    ("by_another", "ansible_facts"),
+]
+
+
+@pytest.mark.parametrize(("expression", "name"), OF_PLAYS)
+def test_a_value_that_only_a_play_knows_is_wrong(inventory, expression, name):
+    another = 'by_another: "{{ ansible_facts.kernel | default(9000) }}"\n    shared_port: 9000'
+    inventory.write_text(FLEET.replace("shared_port + 1", expression).replace("shared_port: 9000", another))
+    (error,) = [finding for finding in check_inventory(inventory)[1] if finding.severity == "error"]
+    assert error.key == "executor_ssh_port"
+    assert f"it depends on {name}, which only a play knows" in error.message
+
+
+@pytest.mark.parametrize(
+    "expression", ["ansible_port | default(22)", "ansible_ssh_port | default(22)", "ansible_host | length"]
+)
+def test_what_the_connection_of_a_host_is_may_be_asked(inventory, expression):
+    inventory.write_text(FLEET.replace("shared_port + 1", f"({expression}) + 9000"))
+    assert load_fleet(inventory).hosts["gpu-1"].values["executor_ssh_port"] in (9022, 9000 + len("192.0.2.2"))
+
+
 def test_an_executor_without_a_validator_gets_one_from_the_stake(inventory):
     inventory.write_text(FLEET.replace(f"          executor_validator: {HOTKEY}\n", ""))
     _, findings = check_inventory(inventory)

@@ -119,9 +119,11 @@ def test_another_writing_of_a_value_is_another_input():
         ("celium", "executor_weight", False),
         ("celium", "executor_price", True),
         ("lium", "executor_price", False),
+        ("celium", "gpu_proof_image", False),
+        ("celium", "executor_gpu_proof", True),
     ],
 )
-def test_what_only_a_registry_hears_of_is_no_input_of_roles(dialect, key, reaches):
+def test_what_a_deploy_does_nothing_with_on_a_host_is_no_input_of_roles(dialect, key, reaches):
     before = replace(EXECUTOR, values=VALUES | {"celium_dialect": dialect})
     after = replace(before, values=before.values | {key: 2})
     assert (inputs([before])["gpu-1"] != inputs([after])["gpu-1"]) is reaches

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from ansible_collections.celium.ops.plugins.filter.env_value import env_value
+from ansible_collections.celium.ops.plugins.module_utils import managed
 from ansible_collections.celium.ops.plugins.module_utils import registry_plan as plan
 from ansible_collections.celium.ops.plugins.module_utils import registry_transaction as transaction
 from ansible_collections.celium.ops.plugins.module_utils.upstream_cli import collateral, command, explanation
@@ -25,6 +26,30 @@ def test_merging_sets_our_keys_and_keeps_the_others(old, new):
     assert {key: merged[key] for key in old.keys() - new.keys()} == {key: old[key] for key in old.keys() - new.keys()}
     assert merge(merged, new) == merged
     assert merge({}, new) == new
+
+
+VALUE = st.booleans() | st.integers() | st.text(max_size=3)
+OBJECTS = st.recursive(
+    st.dictionaries(st.text("ab", min_size=1, max_size=2), VALUE, max_size=3),
+    lambda inner: st.dictionaries(st.text("ab", min_size=1, max_size=2), VALUE | inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(OBJECTS, OBJECTS, OBJECTS)
+def test_what_merging_would_change_is_drift_and_nothing_else(tmp_path_factory, old, values, later):
+    file = tmp_path_factory.getbasetemp() / "merged.json"
+    entry = {"kind": "keys", "name": str(file), "values": values}
+    eyes = managed.Eyes("salt")
+
+    def seen(content):
+        file.write_text(json.dumps(content))
+        return eyes.see(entry)
+
+    recorded = seen(merge(old, values))
+    for content in (later, merge(later, values)):
+        same = json.dumps(merge(content, values), sort_keys=True) == json.dumps(content, sort_keys=True)
+        assert (seen(content) == recorded) is same, content
 
 
 ENV = [
