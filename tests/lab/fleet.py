@@ -133,8 +133,8 @@ class Fleet:
             self.lab.inventory.write_bytes(before)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
-    """Wait until something is true."""
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> None:
+    """Wait until something is true: a restarted Docker asks containers after their 30 s again how they are."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
