@@ -93,6 +93,15 @@ def elsewhere(newcomers: Iterable[Host], sights: Mapping[str, Sight]) -> dict[st
     }
 
 
+def tenanted(moved: Iterable[Host], sights: Mapping[str, Sight]) -> dict[Endpoint, str]:
+    """Return which rows have to stay where the inventory no longer has their executors, and why; pure.
+
+    A tenant who has such an executor pays by that row; or nobody can tell.
+    """
+    reasons = ((host, rented(sights[host.name])) for host in moved)
+    return {host.endpoint: f"{host.name} {reason}" for host, reason in reasons if reason}
+
+
 def rented(sight: Sight) -> str | None:
     """Return why an executor may not lose its validator: a tenant has it, or nobody can tell."""
     if sight.rentals is None:

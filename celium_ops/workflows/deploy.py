@@ -13,8 +13,11 @@ from celium_ops.fleet.inventory import load_fleet, stop_at_errors
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
+from celium_ops.registry.rows import row_name
+from celium_ops.remote.probe import probe
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import HostRecap, Recap, Result
+from celium_ops.workflows.candidates import tenanted
 from celium_ops.workflows.drivers import driver_findings
 from celium_ops.workflows.faults import NO_ANSWER, recognise
 from celium_ops.workflows.lock import fleet_locked
@@ -93,7 +96,7 @@ def deploy(
         plan = plan_hosts(fleet, selected)
         if dead := _dead(plan):  # they may only have been slow
             plan = plan.replaced(plan_hosts(fleet, [fleet.hosts[name] for name in dead]).hosts)
-        leftovers = _leftovers(plan) if wish.prune else []
+        leftovers = _leftovers(fleet, plan, warn) if wish.prune else []
         if leftovers and not wish.check:
             agree(leftovers)
         on_plan(plan)
@@ -108,13 +111,16 @@ def _dead(plan: Plan) -> list[str]:
     return [host.name for host in lost if (fault := recognise(host.error or "")) and fault.cause == NO_ANSWER]
 
 
-def _leftovers(plan: Plan) -> Leftovers:
-    """Return the rows that no host of the inventory has, of the miners whose registries could be read."""
-    return [
-        {"miner": host.name, "address": address, "port": port}
-        for host in plan.hosts
-        for address, port in host.leftovers
-    ]
+def _leftovers(fleet: Fleet, plan: Plan, warn: Callable[[str], None]) -> Leftovers:
+    """Return the rows that no host of the inventory has and no tenant needs, of the miners that could be read."""
+    rows = [(host.name, endpoint) for host in plan.hosts for endpoint in host.leftovers]
+    endpoints = {endpoint for _, endpoint in rows}
+    moved = [host for host in fleet.of_role("executor") if host.endpoint in endpoints]
+    kept = tenanted(moved, probe(moved))
+    for miner, endpoint in rows:
+        if endpoint in kept:
+            warn(f"{row_name(endpoint)} stays in the registry of {miner}: {kept[endpoint]}")
+    return [{"miner": name, "address": row[0], "port": row[1]} for name, row in rows if row not in kept]
 
 
 def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:

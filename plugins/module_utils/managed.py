@@ -316,7 +316,7 @@ def _container(details):
         named = None
     return {
         "state": state["Status"],
-        "health": state.get("Health", {}).get("Status", "none"),
+        "health": probe.health(state),
         "image": details["Image"] if named == details["Image"] else "another than its name stands for now",
         "configuration": labels.get(_HASH),
         "environment": labels.get(probe.ENVIRONMENT_LABEL),

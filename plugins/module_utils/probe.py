@@ -72,6 +72,21 @@ def _digest(image, details):
     return next((entry.partition("@")[2] for entry in sorted(known)), None)
 
 
+def health(state):
+    """Return how a container is: what its check says, or that it cannot reach Docker, though it was given its socket.
+
+    It has the socket of when it started. ``docker.socket`` makes another one when it is started anew, by an upgrade of
+    Docker for example, which containers outlive; an executor without Docker fails its validators, and looks well.
+    """
+    try:
+        mounts = pathlib.Path(f"/proc/{state['Pid']}/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended
+        mounts = ""
+    if "/docker.sock//deleted " in mounts:
+        return "cut off from Docker"
+    return state.get("Health", {}).get("Status", "none")
+
+
 def containers(files):
     """Return the containers of our stacks, running or not, sorted by name; ``files`` are their environments.
 
@@ -93,7 +108,7 @@ def containers(files):
                 "image": details["Config"]["Image"],
                 "digest": _digest(details["Config"]["Image"], details),
                 "state": state["Status"],
-                "health": state.get("Health", {}).get("Status", "none"),
+                "health": health(state),
                 "started_at": state["StartedAt"],
                 "outdated": labels.get(ENVIRONMENT_LABEL) != files.get(ENVIRONMENTS.get(service, ".env")),
             }

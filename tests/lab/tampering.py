@@ -100,6 +100,9 @@ SECOND = [
         "configuration is",
     ),
     Tamper(V, "systemctl stop docker.socket docker.service", "unit", "docker.service", "active is inactive"),
+    Tamper(
+        E1, "systemctl restart docker.socket", "container", "executor-executor-1", "health is cut off from Docker, was"
+    ),
     Tamper(V, f"systemctl disable -q --now {CLOCK}", "unit", CLOCK, "active is inactive"),
     Tamper(M, f"rm {WALLET.format('miner')}/hotkeys/*", "file", "/hotkeys/", "is gone"),
     Tamper(M, "rm -r /opt/celium/miner", "directory", "/opt/celium/miner", "is gone"),

@@ -18,6 +18,7 @@ import ansible.module_utils
 import pytest
 from evm import collateral_contract
 from fleet import broken, wait_for
+from ruamel.yaml import YAML
 from sessions import busy, waits, write
 
 from celium_ops.base.paths import collection_dir
@@ -395,7 +396,10 @@ def test_an_executor_retires(miner):
     dead = "systemctl stop docker.socket docker"
     with broken(miner, "executor-2", dead, "systemctl start docker.socket docker"):
         assert "Cannot connect to the Docker daemon" in retire(miner, "executor-2")["executor-2"]["stderr"]
-    wait_for(lambda: miner.status()["by_name"]["executor-2"]["healthy"])
+    # Its containers outlived that, with the old socket of Docker.
+    assert miner.status()["by_name"]["executor-2"]["healthy"] is False
+    answer = miner.deploy("--limit", "executor-2")
+    assert (answer["rc"], miner.status()["by_name"]["executor-2"]["healthy"]) == (0, True), answer
     miner.contract.tao = 1
     answer = retire(miner, "executor-2")
     assert "executor-2: it stays" in answer["miner-1"]["msg"]
@@ -466,3 +470,23 @@ def test_rows_without_a_host_are_shown_and_removed_only_when_asked(miner):
         assert (check["rc"], "r9" in rows(miner)) == (3, True), check
         answer = miner.deploy("--limit", "miner-1", "--prune", "--yes")
         assert (answer["rc"], answer["by_name"]["miner-1"]["leftovers"], rows(miner)) == (0, [], fleet_rows), answer
+
+
+def test_a_row_by_which_a_tenant_pays_stays_at_the_miner_that_its_executor_left(miner):
+    before, inventory = rows(miner), YAML().load(miner.lab.inventory)
+    miners, executors = (inventory["all"]["children"][group]["hosts"] for group in ("miners", "executors"))
+    miners["miner-2"] = {**miners["miner-1"], "miner_external_port": 9999, "miner_hotkey_ss58": C}
+    del miners["miner-2"]["miner_wallet_source"]  # it has no such hotkey, and this miner is not played
+    executors["executor-1"]["executor_miner"] = "miner-2"
+    row = f"{miner.address('executor-1')}:8001 "
+    image = miner.on("executor-1", "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
+    rent = f"docker run -d --name pod_rented --entrypoint sleep {image} 600"
+    with miner.variables("miner-1"):
+        YAML().dump(inventory, miner.lab.inventory)
+        with broken(miner, "executor-1", rent, "docker rm -f pod_rented"):
+            answer = miner.deploy("--limit", "miner-1", "--prune", "--yes")
+        assert (answer["rc"], rows(miner)) == (0, before), answer
+        assert f"{row}stays in the registry of miner-1: executor-1 rented (pod_rented)" in answer["stderr"]
+        asked = miner.deploy("--limit", "miner-1", "--prune")
+        assert (asked["rc"], asked["error"]["code"]) == (2, "not-confirmed")
+        assert f"{row}(miner-1)" in asked["error"]["message"]

@@ -5,7 +5,7 @@ import pytest
 from celium_ops.fleet.model import Connection, Host
 from celium_ops.registry.rows import Registration
 from celium_ops.remote.probe import Container, Sight
-from celium_ops.workflows.candidates import candidates, elsewhere
+from celium_ops.workflows.candidates import candidates, elsewhere, tenanted
 from celium_ops.workflows.status import SERVICES
 
 ENDPOINT = ("192.0.2.9", 8001)
@@ -76,3 +76,15 @@ def test_a_new_executor_that_is_not_ready_waits_and_the_reason_is_told(more, hos
     answer = found(row=None, host=host, **more)
     assert (answer.rows, list(answer.waiting)) == ((), ["gpu-1"])
     assert answer.waiting["gpu-1"].startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("sight", "kept"),
+    [
+        (Sight(True, rentals=()), {}),
+        (Sight(True, rentals=("pod_a",)), {ENDPOINT: "gpu-1 rented (pod_a)"}),
+        (Sight(False), {ENDPOINT: "gpu-1 cannot be asked whether it is rented"}),
+    ],
+)
+def test_a_row_stays_behind_for_a_tenant(sight, kept):
+    assert tenanted([HOST], {"gpu-1": sight}) == kept
