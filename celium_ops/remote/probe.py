@@ -20,7 +20,8 @@ class Container:
     """A container of one of our stacks.
 
     ``digest`` is the one a registry knows its image by, null for an image that came from none; ``outdated`` tells that
-    it was made with another environment file than the one that is there.
+    it was made with another environment file than the one that is there. ``health`` is Docker's word for it, or that it
+    is cut off from Docker.
     """
 
     name: str

@@ -93,13 +93,9 @@ def elsewhere(newcomers: Iterable[Host], sights: Mapping[str, Sight]) -> dict[st
     }
 
 
-def tenanted(moved: Iterable[Host], sights: Mapping[str, Sight]) -> dict[Endpoint, str]:
-    """Return which rows have to stay where the inventory no longer has their executors, and why; pure.
-
-    A tenant who has such an executor pays by that row; or nobody can tell.
-    """
-    reasons = ((host, rented(sights[host.name])) for host in moved)
-    return {host.endpoint: f"{host.name} {reason}" for host, reason in reasons if reason}
+def tenanted(sights: Mapping[str, Sight]) -> dict[str, str]:
+    """Return which executors may lose neither validator nor row, by name, and why in words that begin with it; pure."""
+    return {name: f"{name} {why}" for name, sight in sights.items() if (why := rented(sight))}
 
 
 def rented(sight: Sight) -> str | None:

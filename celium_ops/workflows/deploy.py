@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,10 @@ from celium_ops.fleet.inventory import load_fleet, stop_at_errors
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
-from celium_ops.registry.rows import row_name
+from celium_ops.registry.rows import Endpoint, row_name
 from celium_ops.remote.probe import probe
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import HostRecap, Recap, Result
-from celium_ops.workflows.candidates import tenanted
 from celium_ops.workflows.drivers import driver_findings
 from celium_ops.workflows.faults import NO_ANSWER, recognise
 from celium_ops.workflows.lock import fleet_locked
@@ -114,13 +113,24 @@ def _dead(plan: Plan) -> list[str]:
 def _leftovers(fleet: Fleet, plan: Plan, warn: Callable[[str], None]) -> Leftovers:
     """Return the rows that no host of the inventory has and no tenant needs, of the miners that could be read."""
     rows = [(host.name, endpoint) for host in plan.hosts for endpoint in host.leftovers]
-    endpoints = {endpoint for _, endpoint in rows}
-    moved = [host for host in fleet.of_role("executor") if host.endpoint in endpoints]
-    kept = tenanted(moved, probe(moved))
+    kept = _tenanted(fleet, {endpoint for _, endpoint in rows})
     for miner, endpoint in rows:
         if endpoint in kept:
             warn(f"{row_name(endpoint)} stays in the registry of {miner}: {kept[endpoint]}")
-    return [{"miner": name, "address": row[0], "port": row[1]} for name, row in rows if row not in kept]
+    return [
+        {"miner": miner, "address": address, "port": port}
+        for miner, (address, port) in rows
+        if (address, port) not in kept
+    ]
+
+
+def _tenanted(fleet: Fleet, leftovers: Collection[Endpoint]) -> dict[Endpoint, str]:
+    """Return the leftovers by which tenants pay, and why: the inventory gave their executors to another miner."""
+    from celium_ops.workflows.candidates import tenanted  # few deploys ask, and it brings the assignment along
+
+    moved = {host.name: host.endpoint for host in fleet.of_role("executor") if host.endpoint in leftovers}
+    taken = tenanted(probe([fleet.hosts[name] for name in moved]))
+    return {moved[name]: why for name, why in taken.items()}
 
 
 def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:

@@ -18,7 +18,7 @@ from celium_ops.registry.rows import row_name
 from celium_ops.remote.probe import probe
 from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.workflows.assign import REGISTRY_MODULE, TOO_MANY, Assignment, MinerPlan, Wish, move_json, plan, wanted
-from celium_ops.workflows.candidates import rented
+from celium_ops.workflows.candidates import tenanted
 from celium_ops.workflows.chain import find_source
 from celium_ops.workflows.lock import fleet_locked
 
@@ -95,11 +95,9 @@ def refuse_what_changed(assignment: Assignment, wish: Wish) -> None:
     guards.check(assignment.snapshot, None, datetime.now(UTC), override=override)
     moving = [miner.candidates.hosts.get(move.executor) for miner, move in assignment.moves if move.from_]
     sights = {} if wish.even_if_rented else probe([host for host in moving if host])
-    taken = {name: why for name, sight in sights.items() if (why := rented(sight))}
-    if taken:
-        reasons = "; ".join(f"{name} {why}" for name, why in taken.items())
+    if taken := tenanted(sights):
         raise GuardError(
-            f"nothing was moved, for since the plan was made: {reasons}",
+            f"nothing was moved, for since the plan was made: {'; '.join(taken.values())}",
             remedy="the next plan leaves it where it is: celium-ops assign apply",
             code="rented",
         )

@@ -82,9 +82,9 @@ def test_a_new_executor_that_is_not_ready_waits_and_the_reason_is_told(more, hos
     ("sight", "kept"),
     [
         (Sight(True, rentals=()), {}),
-        (Sight(True, rentals=("pod_a",)), {ENDPOINT: "gpu-1 rented (pod_a)"}),
-        (Sight(False), {ENDPOINT: "gpu-1 cannot be asked whether it is rented"}),
+        (Sight(True, rentals=("pod_a",)), {"gpu-1": "gpu-1 rented (pod_a)"}),
+        (Sight(False), {"gpu-1": "gpu-1 cannot be asked whether it is rented"}),
     ],
 )
-def test_a_row_stays_behind_for_a_tenant(sight, kept):
-    assert tenanted([HOST], {"gpu-1": sight}) == kept
+def test_a_tenant_keeps_what_he_pays_by(sight, kept):
+    assert tenanted({"gpu-1": sight}) == kept
