@@ -44,18 +44,19 @@ _FILES = {
         )
     ),
 }
-# Debian and Ubuntu already have a group "operator". The timers would hold apt's lock at a time nobody chose;
-# sshd-keygen would add host keys that the controller has not seen. The clock is this machine's: with -x chrony never
-# sets it, for which hosts lack the capability, too. An installation keeps the file that it finds.
+# Debian and Ubuntu already have a group "operator". The timers would hold apt's lock at a time nobody chose, or write
+# files at midnight that no deploy brought; sshd-keygen would add host keys that the controller has not seen. The clock
+# is this machine's: with -x chrony never sets it, for which hosts lack the capability, too. An installation keeps the
+# file that it finds.
 _FINISH = f"""
 echo 'DAEMON_OPTS="-F 1 -x"' > /etc/default/chrony
 useradd --create-home --shell /bin/bash --gid operator {USER}
 usermod --password '*' {USER}
 install -d -m 700 -o {USER} -g operator /home/{USER}/.ssh
 chmod 440 /etc/sudoers.d/90-{USER}
-systemctl mask apt-daily.timer apt-daily-upgrade.timer motd-news.timer fstrim.timer e2scrub_all.timer \\
-  e2scrub_reap.service sshd-keygen.service systemd-pstore.service getty@tty1.service console-getty.service \\
-  systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service
+systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \\
+  motd-news.timer e2scrub_reap.service sshd-keygen.service systemd-pstore.service getty@tty1.service \\
+  console-getty.service systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service
 """
 
 # --privileged fails where the machine lacks a capability, so those that systemd and Docker need are named.

@@ -116,6 +116,12 @@ def test_the_only_way_in_is_the_key_of_the_operator(own):
     assert all(set(password) <= {"*", "!"} for password in passwords)
 
 
+def test_no_timer_of_a_host_does_something_at_an_hour_that_nobody_chose(own):
+    for host in HOSTS:
+        timers = own.on(host, "systemctl show --property=Id --value --state=active '*.timer'").split()
+        assert timers == ["systemd-tmpfiles-clean.timer"], f"{host}: it takes away what is ten days old, no more"
+
+
 def test_hosts_can_install_packages_and_have_no_docker_yet(own):
     for host in ("executor-1", "executor-2"):
         assert own.on(host, "apt-get -qq update && apt-cache policy docker.io | grep Candidate:")
