@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -64,7 +65,7 @@ class Recap:
         when = _when(event)
         host.began = host.began or when
         host.ended = when or host.ended
-        host.role = data.get("role", "").rpartition(".")[2] or host.role
+        host.role = _role(data) or host.role
         host.task = data.get("task", host.task)
         self._result(kind, data, host)
         return host
@@ -100,6 +101,12 @@ class Recap:
                 host.result = "failed"
             else:
                 host.result, host.error = "ok", None
+
+
+def _role(data: dict[str, Any]) -> str | None:
+    """Return in which role's files a task stands; for a playbook's own, Ansible names the role any host played last."""
+    found = re.search(r".*/roles/([^/]+)/(?:tasks|handlers)/", data.get("task_path") or "")
+    return found and found[1]
 
 
 def _when(event: Event) -> datetime | None:

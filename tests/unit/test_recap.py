@@ -34,6 +34,15 @@ def test_changes_and_time_are_counted():
     assert (host.result, host.changed, host.done, host.seconds) == ("ok", 1, 2, 5.0)
 
 
+def test_the_role_of_a_host_is_its_own_whatever_another_host_plays():
+    ops = "/opt/roles/venv/ansible_collections/celium/ops"
+    host = recap_of(
+        event("runner_on_ok", task_path=f"{ops}/roles/common/tasks/main.yml:3", role="celium.ops.common"),
+        event("runner_on_ok", task_path=f"{ops}/playbooks/site.yml:19", role="miner"),
+    )["gpu-1"]
+    assert host.role == "common"
+
+
 def test_a_failure_names_the_task_and_the_reason():
     host = recap_of(event("runner_on_failed", res={"msg": "no space left"}), stats(failures={"gpu-1": 1}))["gpu-1"]
     assert (host.result, host.error) == ("failed", "role : Phase | Task: no space left")
