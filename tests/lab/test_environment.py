@@ -41,12 +41,15 @@ def arrive(request, deployed):
     """Give what sends values through an env_file and returns those in the environment of the process."""
     host = request.param
     image = deployed.on(host, "docker inspect -f '{{.Config.Image}}' executor-monitor-1")
-    compose = json.dumps({"name": "env", "services": {"a": {"image": image, "env_file": ["values.env"]}}})
+    # Into a file: of what a process writes to an attached stream, the last may be lost when it ends at once.
+    service = {"image": image, "env_file": ["values.env"], "volumes": [".:/out"]}
+    service["entrypoint"] = ["cp", "/proc/self/environ", "/out/environ"]
+    compose = json.dumps({"name": "env", "services": {"a": service}})
     deployed.on(host, f"mkdir -p /tmp/env; cat > /tmp/env/compose.yml <<'END'\n{compose}\nEND")
 
     def send(values):
         text = "".join(f"V{number}={env_value(value)}\n" for number, value in enumerate(values))
-        command = "cd /tmp/env; cat > values.env; docker compose run --rm -T --entrypoint cat a /proc/self/environ"
+        command = "cd /tmp/env && rm -f environ && cat > values.env && docker compose run --rm -T a >&2 && cat environ"
         entries = deployed.lab.pipe(host, command, text.encode()).split(b"\0")
         seen = dict(entry.split(b"=", 1) for entry in entries if entry)
         return [seen.get(f"V{number}".encode(), b"(not there)").decode() for number in range(len(values))]
