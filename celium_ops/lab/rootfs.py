@@ -178,18 +178,28 @@ def _lock(path: Path, report: Report) -> Iterator[None]:
         yield
 
 
+# An archive may fail for a moment. What was fetched is in the cache, so that another try begins where the last ended.
+_BOOTSTRAP = """
+bootstrap() {
+  rm -rf --one-file-system "$rootfs"
+  mkdir -p "$rootfs"
+  debootstrap "$@"
+}
+bootstrap "$@" || { sleep 5; bootstrap "$@"; } || { sleep 15; bootstrap "$@"; }
+"""
+
 # Runs as root in mount and process namespaces of its own, so whatever ends it leaves no mount and no process behind.
 # The lock is for a build that outlived the command that started it: its folder is not taken from under it. The trap is
 # there because the first process of a namespace ignores signals that it does not handle.
-_BUILD = """
+_BUILD = f"""
 set -eu
 trap 'exit 143' TERM
 rootfs=$1 archive=$2 debs=$3 overlay=$4; shift 4
 exec 9>"$archive.building"
 flock 9
-rm -rf --one-file-system "$rootfs" "$archive.partial"
-mkdir -p "$rootfs" "$debs"
-debootstrap "$@"
+rm -f "$archive.partial"
+mkdir -p "$debs"
+{_BOOTSTRAP}
 cp -R --no-preserve=ownership "$overlay/." "$rootfs/"
 rm -f "$rootfs/etc/apt/sources.list"
 mount -t proc proc "$rootfs/proc"

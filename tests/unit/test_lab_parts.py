@@ -93,6 +93,25 @@ def test_an_images_name_follows_from_what_goes_in(monkeypatch):
     assert len({tag, *(rootfs.image_tag("host", suite, packages, **more) for suite, packages, more in others)}) == 4
 
 
+@pytest.mark.parametrize(("failures", "status"), [(0, 0), (1, 0), (2, 0), (3, 1)])
+def test_an_archive_that_fails_for_a_moment_is_asked_thrice_each_time_for_an_empty_folder(tmp_path, failures, status):
+    programs, root = tmp_path / "bin", tmp_path / "root"
+    programs.mkdir()
+    for name, body in {
+        "sleep": "",
+        "debootstrap": f"""
+            [ -z "$(ls -A "$2")" ] || exit 2
+            touch "$2/half-made"; echo "$@" >>{tmp_path}/tries
+            [ "$(wc -l <{tmp_path}/tries)" -gt {failures} ]""",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    script = f'set -eu; PATH={programs}:$PATH; rootfs=$2; {rootfs._BOOTSTRAP}\ntouch "$rootfs/went-on"'
+    done = run(["sh", "-c", script, "sh", "noble", str(root)], check=False)
+    assert (done.returncode, (root / "went-on").exists()) == (status, status == 0)
+    assert (tmp_path / "tries").read_text().splitlines() == [f"noble {root}"] * min(failures + 1, 3)
+
+
 def test_only_certificates_that_the_distribution_lacks_are_carried(monkeypatch, tmp_path):
     ours, theirs = (f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n" for text in ("OURS", "THEIRS"))
     bundle = tmp_path / "bundle.pem"
