@@ -9,7 +9,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -32,57 +34,76 @@ _DEAF = ["sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"]
 
 
 @contextmanager
-def locked_host(host: Host, holder: str, warn: Callable[[str], None], file: str = FILE) -> Iterator[None]:
-    """Hold the lock of a host; ``holder`` is what others are told. A host that cannot be locked is warned about.
+def locked_host(host: Host, holder: str, warn: Callable[[str], None], file: str = FILE) -> Iterator[Future[None]]:
+    """Ask for the lock of a host, and hold it from when the future that is yielded is done.
 
-    Raises:
-        GuardError: somebody else holds it; the message says who, since when, and from where.
+    ``holder`` is what others are told. A host that cannot be locked is warned about, and the future is done, too. It
+    raises GuardError when somebody else holds the lock; the message says who, since when, and from where.
     """
     program = (Path(__file__).parent / "on_host" / "hold.py").read_text()
     command = ssh_command(host.connection, ["python3", "-I", "-S", "-c", program, file, holder], *_SETTINGS)
-    with tempfile.TemporaryFile() as errors, _started([*_DEAF, *command], errors) as (process, line):
-        said = _first_words(line)
-        if said is None:
-            process.kill()
-            errors.seek(0)
-            reason = why(errors.read().decode(errors="replace")) or f"no answer in {DEADLINE:g} s"
-            warn(f"{host.name} cannot be locked ({reason}): a deploy from another machine would go unnoticed")
-        elif said != "held":
-            raise GuardError(
-                f"the fleet is being changed by {said.removeprefix('busy').strip() or 'another process'}",
-                host=host.name,
-                remedy="wait until it has ended; the lock ends with it, however it ends",
-                code="locked",
-            )
-        yield
-        if said == "held" and process.poll() is not None:
+    with tempfile.TemporaryFile() as errors, ThreadPoolExecutor(1) as listener, _started(command, errors) as call:
+        held = listener.submit(_held, call, host.name, errors, warn)
+        yield held
+        if held.done() and not held.exception() and call.process.poll() is not None and not call.given_up:
             warn(f"the lock on {host.name} was lost on the way: another deploy may have run at the same time")
 
 
+@dataclass
+class _Call:
+    """A program under way, and the line to it; ``over`` is set when we hang up, ``given_up`` when it says nothing."""
+
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+    over: threading.Event = field(default_factory=threading.Event)
+    given_up: bool = False
+
+
+def _held(call: _Call, host: str, errors: IO[bytes], warn: Callable[[str], None]) -> None:
+    """Return when the program holds the lock, or when it is given up."""
+    said = _first_words(call.line)
+    if said is None:
+        call.given_up = True
+        call.process.kill()
+        if not call.over.is_set():
+            errors.seek(0)
+            reason = why(errors.read().decode(errors="replace")) or f"no answer in {DEADLINE:g} s"
+            warn(f"{host} cannot be locked ({reason}): a deploy from another machine would go unnoticed")
+    elif said != "held":
+        raise GuardError(
+            f"the fleet is being changed by {said.removeprefix('busy').strip() or 'another process'}",
+            host=host,
+            remedy="wait until it has ended; the lock ends with it, however it ends",
+            code="locked",
+        )
+
+
 @contextmanager
-def _started(command: list[str], errors: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+def _started(command: list[str], errors: IO[bytes]) -> Iterator[_Call]:
     """Start a program at the other end of a socket, give it a sign of life now and then, and hang up at the end."""
     line, theirs = socket.socketpair()
-    over = threading.Event()
     with theirs:
-        process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors)
-    threading.Thread(target=_beat, args=(line, over), daemon=True).start()
-    try:
-        yield process, line
-    finally:
-        over.set()
-        line.close()
+        process = subprocess.Popen([*_DEAF, *command], stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors)
+    call = _Call(process, line)
+    threading.Thread(target=_beat, args=(call,), daemon=True).start()
+    with line:
         try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield call
+        finally:
+            call.over.set()
+            with suppress(OSError):  # it has hung up itself
+                line.shutdown(socket.SHUT_RDWR)
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _beat(line: socket.socket, over: threading.Event) -> None:
+def _beat(call: _Call) -> None:
     with suppress(OSError):  # the host is gone, or the lock is given back
-        while not over.wait(BEAT):
-            line.sendall(b"\n")
+        while not call.over.wait(BEAT):
+            call.line.sendall(b"\n")
 
 
 def _first_words(line: socket.socket) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +78,12 @@ def probe(
     hosts: Collection[Host],
     seals: Mapping[str, Seal] | None = None,
     on_sight: Callable[[str, Sight], None] = lambda _name, _sight: None,
+    after: Future[None] | None = None,
 ) -> dict[str, Sight]:
     """Look at all hosts; one that does not answer is not reachable, with the reason.
 
-    ``seals`` are put on the records of hosts that are still as recorded; ``on_sight`` hears of each host as it answers.
+    ``seals`` are put on the records of hosts that are still as recorded; ``on_sight`` hears of each host as it answers;
+    no host is looked at before ``after`` is done.
     """
     look = program("look", {name: shared(name) for name in ("probe", "managed")})
     seals = seals or {}
@@ -95,7 +98,7 @@ def probe(
         sights[name] = _sight(answer.output, answer.error)
         on_sight(name, sights[name])
 
-    ask({host.name: host.connection for host in hosts}, commands, programs, DEADLINE, see)
+    ask({host.name: host.connection for host in hosts}, commands, programs, DEADLINE, see, after)
     return {host.name: sights[host.name] for host in hosts}
 
 

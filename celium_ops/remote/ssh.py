@@ -7,11 +7,17 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from celium_ops.fleet.model import Connection
 
 MAX_PARALLEL = 32
+VANGUARD = 4
+"""Where more hosts are asked than at a time, so many go ahead, as all together would keep the first answer waiting."""
+HEAD_START = 0.5
+"""Seconds after which the others follow, should none of them have answered."""
 CONNECT_TIMEOUT = 8
 KEY_EXCHANGE = "KexAlgorithms=^curve25519-sha256"
 """OpenSSH's own first choice costs seven times the CPU on our side of a connection; docs/hosts.md: how to keep it."""
@@ -82,19 +88,27 @@ def ask(
     stdin: str | Mapping[str, str],
     deadline: float,
     on_answer: Callable[[str, Answer], None] = lambda _name, _answer: None,
+    after: Future[None] | None = None,
 ) -> dict[str, Answer]:
     """Run each host's command with ``stdin``, one for all or each its own, and return the answers by host.
 
-    A host gets ``deadline`` seconds; ``on_answer`` hears of each as it comes.
+    A host gets ``deadline`` seconds; ``on_answer`` hears of each as it comes. Connections are made at once, but nothing
+    is sent before ``after`` is done; what it raises ends them all.
     """
 
     async def ask_all() -> dict[str, Answer]:
-        limit = asyncio.Semaphore(MAX_PARALLEL)
+        limit, answered = asyncio.Semaphore(MAX_PARALLEL), asyncio.Event()
+        vanguard = list(connections)[:VANGUARD] if len(connections) > MAX_PARALLEL else connections
+        go = asyncio.wrap_future(after) if after else None
 
         async def one(name: str) -> Answer:
             async with limit:
+                if name not in vanguard and not answered.is_set():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(answered.wait(), HEAD_START)
                 words = stdin if isinstance(stdin, str) else stdin[name]
-                answer = await _ask(ssh_command(connections[name], commands[name]), words.encode(), deadline)
+                answer = await _ask(ssh_command(connections[name], commands[name]), words.encode(), deadline, go)
+            answered.set()
             on_answer(name, answer)
             return answer
 
@@ -104,15 +118,20 @@ def ask(
     return asyncio.run(ask_all())
 
 
-async def _ask(arguments: list[str], stdin: bytes, deadline: float) -> Answer:
+async def _ask(arguments: list[str], stdin: bytes, deadline: float, go: asyncio.Future[None] | None) -> Answer:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe, stderr=pipe)
     try:
+        if go:
+            await go
         out, err = await asyncio.wait_for(process.communicate(stdin), deadline)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return Answer(None, f"no answer in {deadline:g} s")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            with suppress(TimeoutError):  # the ssh of a jump host may need a moment longer
+                await asyncio.wait_for(process.communicate(b""), 1)
     if process.returncode:
         return Answer(None, why(err.decode(errors="replace")) or f"ended with {process.returncode} and said nothing")
     return Answer(out.decode(errors="replace"))

@@ -19,7 +19,7 @@ from celium_ops.runner.playbook import OnHost, Playbook, run_playbook
 from celium_ops.runner.recap import HostRecap, Recap, Result
 from celium_ops.workflows.drivers import driver_findings
 from celium_ops.workflows.faults import NO_ANSWER, recognise
-from celium_ops.workflows.lock import fleet_locked
+from celium_ops.workflows.lock import fleet_lock
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
 from celium_ops.workflows.plan import Plan, plan_hosts
 from celium_ops.workflows.proofs import Report
@@ -91,8 +91,10 @@ def deploy(
     _refuse_outdated(wish, selected)
     state = fleet_dir(wish.inventory)
     # A check changes nothing, so it need not wait for anybody.
-    with nullcontext() if wish.check else fleet_locked(fleet, state, "a deploy", warn):
-        plan = plan_hosts(fleet, selected)
+    with nullcontext() if wish.check else fleet_lock(fleet, state, "a deploy", warn) as held:
+        plan = plan_hosts(fleet, selected, after=held)
+        if held:
+            held.result()  # nobody waited for it where no host could be looked at
         if dead := _dead(plan):  # they may only have been slow
             plan = plan.replaced(plan_hosts(fleet, [fleet.hosts[name] for name in dead]).hosts)
         leftovers = _leftovers(fleet, plan, warn) if wish.prune else []

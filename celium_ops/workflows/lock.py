@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +21,25 @@ def fleet_locked(fleet: Fleet, state: Path, what: str, warn: Callable[[str], Non
     Raises:
         GuardError: somebody else holds one of them; the message says who, since when, and from where.
     """
+    with fleet_lock(fleet, state, what, warn) as held:
+        held.result()
+        yield
+
+
+@contextmanager
+def fleet_lock(fleet: Fleet, state: Path, what: str, warn: Callable[[str], None]) -> Iterator[Future[None]]:
+    """Ask for both locks of a fleet as ``fleet_locked`` does; they are held from when the future is done.
+
+    Until then nothing may be read that a change is based on, but connections can be made.
+
+    Raises:
+        GuardError: somebody else holds the one of this machine; the future raises it for the other.
+    """
     with locked(state, what) as holder:
-        miners = fleet.of_role("miner")
-        if not miners:
-            yield
-            return
-        with locked_host(miners[0], holder, warn):
-            yield
+        if miners := fleet.of_role("miner"):
+            with locked_host(miners[0], holder, warn) as held:
+                yield held
+        else:
+            nothing = Future[None]()
+            nothing.set_result(None)
+            yield nothing

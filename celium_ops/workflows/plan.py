@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -113,8 +114,13 @@ def plan(inventory: Path, limit: str | None, on_host: OnHost = lambda _host: Non
     return plan_hosts(fleet, select(fleet, limit), on_host)
 
 
-def plan_hosts(fleet: Fleet, selected: list[Host], on_host: OnHost = lambda _host: None) -> Plan:
-    """Return what differs on hosts; the miners of executors are asked along."""
+def plan_hosts(
+    fleet: Fleet,
+    selected: list[Host],
+    on_host: OnHost = lambda _host: None,
+    after: Future[None] | None = None,
+) -> Plan:
+    """Return what differs on hosts; the miners of executors are asked along. None is looked at before ``after``."""
     asked = {host.name: _asked_for(fleet, host) for host in selected}
     waiting: dict[str, list[Host]] = {name: [] for names in asked.values() for name in names}
     for host in selected:
@@ -140,7 +146,7 @@ def plan_hosts(fleet: Fleet, selected: list[Host], on_host: OnHost = lambda _hos
     for host in wanted:
         if not host.connection.is_ours:
             see(host.name, _unseen(host))
-    probe([host for host in wanted if host.connection.is_ours], on_sight=see)
+    probe([host for host in wanted if host.connection.is_ours], on_sight=see, after=after)
     return Plan(tuple(plans[host.name] for host in selected), given)
 
 

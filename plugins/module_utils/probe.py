@@ -21,6 +21,7 @@ ENVIRONMENTS = {"db": "db.env", "redis": None}
 """The environment file of each service that does not read ``.env``, as the compose templates have it."""
 ENVIRONMENT_LABEL = "org.celium-ops.environment"
 """The digest of the environment file that a container was made with."""
+PROJECT = "com.docker.compose.project"
 ONCE = "com.docker.compose.oneoff"
 """The label that says whether ``docker compose run`` made a container."""
 _SQL_ERROR = 3
@@ -32,6 +33,15 @@ select coalesce(json_agg(json_build_object(
     'price', to_jsonb(executor)->'price_per_gpu') order by address, port), '[]')
 from executor
 """
+
+
+def _filtered(**filters):
+    """Return the end of a path that asks Docker for some of its things."""
+    return "filters=" + urllib.parse.quote(json.dumps(filters))
+
+
+OF_COMPOSE = "/containers/json?all=1&" + _filtered(label=[PROJECT])
+"""What Docker is asked for to know all containers that Compose made."""
 
 
 def docker(path, timeout=10):
@@ -92,11 +102,10 @@ def containers(files):
 
     What somebody runs once beside them (``docker compose run``) is none of them.
     """
-    filters = urllib.parse.quote(json.dumps({"label": ["com.docker.compose.project"]}))
     found = []
-    for entry in docker("/containers/json?all=1&filters=" + filters):
+    for entry in docker(OF_COMPOSE):
         labels = entry["Labels"]
-        if labels["com.docker.compose.project"] not in PROJECTS or labels.get(ONCE) == "True":
+        if labels[PROJECT] not in PROJECTS or labels.get(ONCE) == "True":
             continue
         service = labels["com.docker.compose.service"]
         details = docker("/containers/" + entry["Id"] + "/json")
@@ -122,8 +131,8 @@ def rentals():
     Upstream names those so, and only those.
     """
     status = ["running", "paused", "restarting"]
-    filters = urllib.parse.quote(json.dumps({"name": ["^(container|pod)_"], "status": status}))
-    return sorted(entry["Names"][0].lstrip("/") for entry in docker("/containers/json?filters=" + filters))
+    running = docker("/containers/json?" + _filtered(name=["^(container|pod)_"], status=status))
+    return sorted(entry["Names"][0].lstrip("/") for entry in running)
 
 
 def psql(script, timeout=20):

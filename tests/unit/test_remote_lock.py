@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ HOLDER = """
 import sys, time
 from celium_ops.fleet.model import Connection, Host
 from celium_ops.remote.lock import locked_host
-with locked_host(Host("miner-1", "miner", Connection("192.0.2.1"), {}), "a deploy of me", print, sys.argv[1]):
+with locked_host(
+    Host("miner-1", "miner", Connection("192.0.2.1"), {}), "a deploy of me", print, sys.argv[1]
+) as held:
+    held.result()
     try:
         print("held", flush=True)
         time.sleep(60)
@@ -28,6 +32,13 @@ with locked_host(Host("miner-1", "miner", Connection("192.0.2.1"), {}), "a deplo
         print("interrupted", flush=True)
         sys.stdin.readline()
 """
+
+
+@contextmanager
+def locked(file, holder="me", warn=pytest.fail, host=MINER):
+    with locked_host(host, holder, warn, file) as held:
+        held.result(60)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +72,14 @@ def holder(file):
 def assert_is_held(file):
     with (
         pytest.raises(GuardError, match="being changed by a deploy of me") as caught,
-        locked_host(MINER, "x", pytest.fail, file),
+        locked(file),
     ):
         pytest.fail("both hold the lock")
     assert (caught.value.exit_code, caught.value.host, caught.value.code) == (4, "miner-1", "locked")
 
 
 def assert_is_free(file):
-    with locked_host(MINER, "the next", pytest.fail, file):
+    with locked(file, "the next"):
         assert Path(file).read_text() == "the next"
     assert Path(file).read_text() == ""
 
@@ -104,13 +115,13 @@ def test_a_holder_that_falls_silent_is_given_up(file):
 def test_the_host_hears_from_us_as_long_as_we_live(monkeypatch):
     program = "import sys; sys.stdin.buffer.read(5); print('celium-lock five signs of life')"
     monkeypatch.setattr(lock, "BEAT", 0.05)
-    with Path(os.devnull).open("wb") as errors, lock._started([sys.executable, "-c", program], errors) as (_, line):
-        assert lock._first_words(line) == "five signs of life"
+    with Path(os.devnull).open("wb") as errors, lock._started([sys.executable, "-c", program], errors) as call:
+        assert lock._first_words(call.line) == "five signs of life"
 
 
 def test_a_lock_that_was_lost_is_told(file):
     warnings = []
-    with locked_host(MINER, "me", warnings.append, file):
+    with locked(file, warn=warnings.append):
         pid = subprocess.run(["pgrep", "-f", f"{file} me$"], capture_output=True, text=True, check=True).stdout.split()[
             0
         ]
@@ -124,7 +135,7 @@ def test_a_host_that_cannot_be_locked_is_warned_about_and_the_work_goes_on(file,
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     warnings, done = [], False
     nobody = Host("miner-1", "miner", Connection("127.0.0.1", port=1), {})
-    with locked_host(nobody, "me", warnings.append, file):
+    with locked(file, warn=warnings.append, host=nobody):
         done = True
     assert done
     assert "miner-1 cannot be locked (ssh: connect to host 127.0.0.1 port 1: Connection refused)" in warnings[0]
@@ -134,9 +145,15 @@ def test_a_host_that_says_nothing_is_not_waited_for(file, monkeypatch, tmp_path)
     (tmp_path / "programs" / "ssh").write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(lock, "DEADLINE", 0.2)
     warnings = []
-    with locked_host(MINER, "me", warnings.append, file):
+    with locked(file, warn=warnings.append):
         pass
     assert "no answer in 0.2 s" in warnings[0]
+
+
+def test_who_gives_up_while_the_host_is_silent_is_told_nothing(file, tmp_path):
+    (tmp_path / "programs" / "ssh").write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(KeyboardInterrupt), locked_host(MINER, "me", pytest.fail, file):
+        raise KeyboardInterrupt
 
 
 def test_a_fleet_without_a_miner_is_locked_here_only(tmp_path):

@@ -1,11 +1,16 @@
 import re
 import shlex
 import subprocess
+import threading
+import time
+from concurrent.futures import Future
 
 import pytest
 
+from celium_ops.base.errors import GuardError
 from celium_ops.fleet.model import Connection
-from celium_ops.remote.ssh import ssh_command, why
+from celium_ops.remote import ssh
+from celium_ops.remote.ssh import ask, ssh_command, why
 
 
 def test_host_keys_are_checked_unless_the_inventory_decides():
@@ -43,6 +48,60 @@ def test_an_argument_with_a_space_reaches_the_host_as_one(tmp_path):
 
 def test_an_address_that_looks_like_an_option_is_none():
     assert ssh_command(Connection("-oProxyCommand=x"), ["true"])[-3:-1] == ["--", "-oProxyCommand=x"]
+
+
+@pytest.fixture
+def crowd(tmp_path, monkeypatch):
+    """Return what asks more hosts than are asked at a time; their ssh is a script that is told the host's number."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    connections = {str(number): Connection(str(number)) for number in range(ssh.MAX_PARALLEL + 8)}
+
+    def ask_crowd(script, on_answer=lambda _name, _answer: None, after=None):
+        begin = f"#!/bin/sh\nwhile [ $# -gt 2 ]; do shift; done\nnumber=$1; cd {tmp_path}\n"
+        (tmp_path / "ssh").write_text(f"{begin}{script}\n")
+        (tmp_path / "ssh").chmod(0o755)
+        return ask(connections, {name: ["true"] for name in connections}, "words", 60, on_answer, after)
+
+    return ask_crowd
+
+
+def test_of_a_crowd_a_few_are_asked_before_all_others_so_that_the_first_answer_comes_soon(crowd, tmp_path, monkeypatch):
+    monkeypatch.setattr(ssh, "HEAD_START", 60)
+    begun_before = []
+    answers = crowd('touch "$number.begun"; echo', lambda *_: begun_before.append(len(list(tmp_path.glob("*.begun")))))
+    assert 1 <= begun_before[0] <= ssh.VANGUARD
+    assert begun_before[-1] == len(answers) == ssh.MAX_PARALLEL + 8
+
+
+def test_a_crowd_does_not_wait_for_a_few_that_are_silent(crowd, monkeypatch):
+    monkeypatch.setattr(ssh, "HEAD_START", 0.1)
+    wait = f'[ "$number" -ge {ssh.VANGUARD} ] && touch others || until [ -e others ]; do sleep 0.1; done'
+    assert {answer.error for answer in crowd(wait).values()} == {None}
+
+
+def test_nothing_is_sent_before_the_word_is_given(crowd, tmp_path):
+    go, heard_before = Future(), []
+
+    def give_the_word():
+        while len(list(tmp_path.glob("*.begun"))) < ssh.VANGUARD:
+            time.sleep(0.01)
+        heard_before.extend(tmp_path.glob("*.heard"))
+        go.set_result(None)
+
+    giver = threading.Thread(target=give_the_word)
+    giver.start()
+    answers = crowd('touch "$number.begun"; read -r words; echo "$words" >"$number.heard"', after=go)
+    giver.join()
+    assert heard_before == []
+    assert {(tmp_path / f"{name}.heard").read_text() for name in answers} == {"words\n"}
+
+
+def test_nobody_is_asked_who_must_not_be(crowd, tmp_path):
+    busy = Future()
+    busy.set_exception(GuardError("the fleet is being changed"))
+    with pytest.raises(GuardError, match="being changed"):
+        crowd('cat >"$number.heard"; exec sleep 60', after=busy)
+    assert [file for file in tmp_path.glob("*.heard") if file.read_text()] == []
 
 
 UNKNOWN = (
