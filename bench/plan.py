@@ -28,13 +28,6 @@ PEER = "pyinfra==3.10.0"
 ROUNDS = 5
 EXECUTORS = 9
 NAMES = 1000
-FILES = {
-    ".env": "/opt/celium/{0}/.env",
-    "db.env": "/opt/celium/{0}/db.env",
-    "compose.yml": "/opt/celium/{0}/compose.yml",
-    "daemon.json": "/etc/docker/daemon.json",
-    "celium.conf": "/etc/modules-load.d/celium.conf",
-}
 
 
 def main() -> None:
@@ -160,12 +153,15 @@ def peer(inventory: str, folder: Path) -> tuple[str, ...]:
 
 def _peer_host(host: Host, folder: Path) -> tuple[str, dict[str, object]]:
     (folder / host.name).mkdir(parents=True)
-    for name, place in FILES.items():
-        if name != "celium.conf" or host.role == "executor":
-            (folder / host.name / name).write_bytes(on(host.name, f"cat {place.format(host.role)}"))
+    things = json.loads(on(host.name, "cat /var/lib/celium-ops/record.json"))["things"]
+    for thing in things:
+        if thing["kind"] in ("environment", "file", "keys"):
+            copy = folder / host.name / thing["name"].replace("/", "+")
+            copy.write_bytes(on(host.name, f"cat {thing['name']}"))
     connection = host.connection
     known = next(part.partition("=")[2] for part in connection.arguments.split() if "UserKnownHostsFile=" in part)
-    data = {"role": host.role, "copies": str(folder), "_sudo": True, "ssh_hostname": connection.address}
+    things = [{key: thing[key] for key in ("kind", "name", "state")} for thing in things]
+    data = {"things": things, "copies": str(folder), "_sudo": True, "ssh_hostname": connection.address}
     ssh = {"ssh_user": connection.user, "ssh_key": connection.key_file, "ssh_known_hosts_file": known}
     return host.name, data | ssh
 

@@ -1,23 +1,99 @@
-"""A peer of `celium-ops deploy`: what of our roles pyinfra's operations can say, on hosts that have it all already.
+"""A peer of `celium-ops deploy`: what the records of our hosts hold, said by pyinfra, on hosts that have it.
 
-It compares less than we do: no variables of environments, no keys of daemon.json, no containers.
+Each host's ``things`` are those of its record (``plugins/module_utils/managed.py``); ``copies`` is the folder of what
+its files shall hold. It asks less than we do: no tenants' containers, and not the registry of the miner.
 """
 
+import shlex
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.operations import apt, files, systemd
+from pyinfra.facts.docker import DockerContainers
+from pyinfra.facts.files import File
+from pyinfra.facts.server import Command
+from pyinfra.operations import apt, files, server, systemd
 
-role = host.data.role
-stack = f"/opt/celium/{role}"
-here = Path(host.data.copies) / host.name
+_CONFIGURATION, _ENVIRONMENT = "com.docker.compose.config-hash", "org.celium-ops.environment"
 
-apt.packages(name="Docker", packages=["docker.io"], update=False)
-systemd.service(name="Docker runs", service="docker.service", running=True, enabled=True)
-files.directory(name="Stacks", path="/opt/celium", mode="755", user="root", group="root")
-files.directory(name="Stack", path=stack, mode="700", user="root", group="root")
-for name in (".env", "db.env", "compose.yml"):
-    files.put(name=name, src=str(here / name), dest=f"{stack}/{name}", mode="600", user="root", group="root")
-files.put(name="daemon.json", src=str(here / "daemon.json"), dest="/etc/docker/daemon.json")
-if role == "executor":
-    files.put(name="Modules", src=str(here / "celium.conf"), dest="/etc/modules-load.d/celium.conf")
+
+def owned(state):
+    """Return the attributes of a file or a folder as pyinfra names them."""
+    return {"mode": state["mode"].lstrip("0"), "user": state["owner"], "group": state["group"]}
+
+
+def copied(name, **attributes):
+    """Have a file as it was copied."""
+    source = Path(host.data.copies) / host.name / name.replace("/", "+")
+    files.put(name=name, src=str(source), dest=name, **attributes)
+
+
+def lines(name, state):
+    """Have some lines in a file."""
+    for line in state:
+        files.line(name=f"{name}: {line}", path=name, line=line)
+
+
+def present(name, state):
+    """Have something, or not; of a device pyinfra can only be asked."""
+    if state is None:
+        files.file(name=name, path=name, present=False)
+    else:
+        host.get_fact(File, path=name)
+
+
+def unit(name, state):
+    """Have a unit run."""
+    enabled = {"enabled": True, "disabled": False}.get(state["enabled"])
+    systemd.service(name=name, service=name, running=state["active"] == "active", enabled=enabled)
+
+
+def holds(state):
+    """Have packages, held as they were."""
+    apt.packages(name="packages", packages=sorted(state), update=False)
+    held = {name for name, package in state.items() if package["held"]}
+    if held != {*host.get_fact(Command, "apt-mark showhold").split()}:
+        server.shell(name="holds", commands=[f"apt-mark hold {shlex.join(sorted(held))}"])
+
+
+def project(name, state):
+    """Have the containers of a stack run, made as they were."""
+    if state != {one["Name"].lstrip("/"): container(one) for one in host.get_fact(DockerContainers)}:
+        server.shell(name="stack", commands=[f"docker compose -f /opt/celium/{name}/compose.yml up --wait"])
+
+
+def container(details):
+    """Return what a record keeps of a container."""
+    state, labels = details["State"], details["Config"]["Labels"]
+    return {
+        "state": state["Status"],
+        "health": state.get("Health", {}).get("Status", "none"),
+        "image": details["Image"],
+        "configuration": labels.get(_CONFIGURATION),
+        "environment": labels.get(_ENVIRONMENT),
+        "networks": sorted(details["NetworkSettings"]["Networks"]),
+        "once": labels.get("com.docker.compose.oneoff") == "True",
+    }
+
+
+for thing in host.data.things:
+    kind, name, state = (thing[key] for key in ("kind", "name", "state"))
+    if kind == "directory":
+        files.directory(name=name, path=name, **owned(state))
+    elif kind in ("environment", "file"):
+        copied(name, **owned(state))
+    elif kind == "keys":
+        copied(name)
+    elif kind == "program":
+        files.file(name=name, path=state["path"])
+    elif kind == "lines":
+        lines(name, state)
+    elif kind == "present":
+        present(name, state)
+    elif kind == "unit":
+        unit(name, state)
+    elif kind == "holds":
+        holds(state)
+    elif kind == "project":
+        project(name, state)
+    elif kind != "address":  # of a file that is there already
+        raise ValueError(kind)

@@ -94,9 +94,9 @@ def _content(file: Path) -> bytes:
 
 def _roles() -> bytes:
     """Return a digest of all that Ansible may play."""
-    found = hashlib.sha256()
-    for file in sorted(path for folder in _FOLDERS for path in (collection_dir() / folder).rglob("*")):
-        name = file.relative_to(collection_dir())
+    found, top = hashlib.sha256(), collection_dir()
+    for file in sorted(path for folder in _FOLDERS for path in (top / folder).rglob("*")):
+        name = file.relative_to(top)
         if file.suffix != ".md" and not {"molecule", "__pycache__"} & {*name.parts} and file.is_file():
             found.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return found.hexdigest().encode()

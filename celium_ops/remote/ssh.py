@@ -100,20 +100,26 @@ def ask(
         limit, answered = asyncio.Semaphore(MAX_PARALLEL), asyncio.Event()
         vanguard = list(connections)[:VANGUARD] if len(connections) > MAX_PARALLEL else connections
         go = asyncio.wrap_future(after) if after else None
+        answers: dict[str, Answer] = {}
 
-        async def one(name: str) -> Answer:
+        async def one(name: str) -> None:
             async with limit:
+                if go and go.done():
+                    go.result()
                 if name not in vanguard and not answered.is_set():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(answered.wait(), HEAD_START)
                 words = stdin if isinstance(stdin, str) else stdin[name]
-                answer = await _ask(ssh_command(connections[name], commands[name]), words.encode(), deadline, go)
+                command = ssh_command(connections[name], commands[name])
+                answers[name] = await _ask(command, words.encode(), deadline, go)
             answered.set()
-            on_answer(name, answer)
-            return answer
+            on_answer(name, answers[name])
 
-        answers = await asyncio.gather(*(one(name) for name in connections))
-        return dict(zip(connections, answers, strict=True))
+        # Each ends its own connection: whoever is cancelled while it begins one leaves it behind.
+        ends = await asyncio.gather(*map(one, connections), return_exceptions=True)
+        if error := next(filter(None, ends), None):
+            raise error
+        return {name: answers[name] for name in connections}
 
     return asyncio.run(ask_all())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
@@ -126,7 +127,7 @@ def plan_hosts(
     for host in selected:
         for name in asked[host.name]:
             waiting[name].append(host)
-    given = inputs(selected)
+    given = functools.cache(lambda: inputs(selected))  # first asked for when the hosts are at work already
     sights: dict[str, Sight] = {}
     registries: dict[str, Mapping[Endpoint, Registration]] = {}
     plans: dict[str, HostPlan] = {}
@@ -137,7 +138,7 @@ def plan_hosts(
             registries[name] = by_endpoint(sight.registry)
         for host in waiting[name]:
             if all(one in sights for one in asked[host.name]):
-                found = judge(fleet, host, sights[host.name], registries, given[host.name])
+                found = judge(fleet, host, sights[host.name], registries, given()[host.name])
                 # A miner that is selected itself says itself that it cannot be asked.
                 plans[host.name] = found if host.miner in asked else _with_miner(found, host.miner or "", sights)
                 on_host(plans[host.name])
@@ -147,7 +148,7 @@ def plan_hosts(
         if not host.connection.is_ours:
             see(host.name, _unseen(host))
     probe([host for host in wanted if host.connection.is_ours], on_sight=see, after=after)
-    return Plan(tuple(plans[host.name] for host in selected), given)
+    return Plan(tuple(plans[host.name] for host in selected), given())
 
 
 def _asked_for(fleet: Fleet, host: Host) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import managed
 import probe
@@ -22,10 +21,10 @@ class Docker:
 
     def __init__(self) -> None:
         self.ask = probe.docker
-        self.known: dict[str, Any] = {}
+        self.known: dict[str, object] = {}
         self.dead: OSError | None = None
 
-    def __call__(self, path: str, timeout: int = QUICK) -> Any:
+    def __call__(self, path: str, timeout: int = QUICK) -> object:
         """Return the engine's answer to GET ``path``."""
         if self.dead:
             raise self.dead
@@ -38,10 +37,10 @@ class Docker:
         return self.known[path]
 
 
-def look(asked: dict[str, Any]) -> dict[str, Any]:
+def look(asked: dict[str, object]) -> dict[str, object]:
     """Return what this host shows; what could not be read is null, with the reason in ``errors``."""
     probe.docker = Docker()
-    seen: dict[str, Any] = {"record": None, "record_error": None}
+    seen: dict[str, object] = {"record": None, "record_error": None}
     seen.update(probe.probe(asked["role"], asked["stack"]))
     try:
         seen["record"] = managed.check(asked["seal"])
