@@ -52,6 +52,7 @@ def measure(inventory: str, folder: Path) -> dict[str, list[float]]:
     at = ("-i", inventory)
     pyinfra = peer(inventory, folder)
     timed(*pyinfra)  # the first round writes what it finds different
+    must_be_idle(pyinfra)
     found = {
         "deploy, nothing to do": rounds(lambda: timed("celium-ops", "deploy", *at)),
         "deploy, nothing to do, shared connections": shared(Path(inventory), folder),
@@ -149,6 +150,14 @@ def peer(inventory: str, folder: Path) -> tuple[str, ...]:
     hosts = [_peer_host(host, folder) for host in load_fleet(Path(inventory)).hosts.values()]
     (folder / "hosts.py").write_text(f"hosts = {hosts!r}\n")
     return (str(venv / "bin" / "pyinfra"), "-y", str(folder / "hosts.py"), str(HERE / "peers" / "pyinfra_deploy.py"))
+
+
+def must_be_idle(command: tuple[str, ...]) -> None:
+    """Make sure that pyinfra finds nothing to do, since that is what it is timed at."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    total = next(line.split() for line in done.stdout.splitlines() if "Grand total" in line)
+    if total[3:5] != ["-", "-"]:  # those that did something, those that failed
+        sys.exit(done.stdout)
 
 
 def _peer_host(host: Host, folder: Path) -> tuple[str, dict[str, object]]:

@@ -1,7 +1,8 @@
 """A peer of `celium-ops deploy`: what the records of our hosts hold, said by pyinfra, on hosts that have it.
 
 Each host's ``things`` are those of its record (``plugins/module_utils/managed.py``); ``copies`` is the folder of what
-its files shall hold. It asks less than we do: no tenants' containers, and not the registry of the miner.
+its files shall hold. It asks less than we do: no builds of programs, no times of configurations, no tenants, no
+registry of the miner.
 """
 
 import shlex
@@ -13,7 +14,8 @@ from pyinfra.facts.files import File
 from pyinfra.facts.server import Command
 from pyinfra.operations import apt, files, server, systemd
 
-_CONFIGURATION, _ENVIRONMENT = "com.docker.compose.config-hash", "org.celium-ops.environment"
+_PROJECT, _CONFIGURATION = "com.docker.compose.project", "com.docker.compose.config-hash"
+_ENVIRONMENT = "org.celium-ops.environment"
 
 
 def owned(state):
@@ -50,20 +52,27 @@ def unit(name, state):
 def holds(state):
     """Have packages, held as they were."""
     apt.packages(name="packages", packages=sorted(state), update=False)
-    held = {name for name, package in state.items() if package["held"]}
-    if held != {*host.get_fact(Command, "apt-mark showhold").split()}:
-        server.shell(name="holds", commands=[f"apt-mark hold {shlex.join(sorted(held))}"])
+    free = {name for name, package in state.items() if package["held"]}
+    free -= {*host.get_fact(Command, "apt-mark showhold").split()}
+    if free:
+        server.shell(name="holds", commands=[f"apt-mark hold {shlex.join(sorted(free))}"])
 
 
 def project(name, state):
     """Have the containers of a stack run, made as they were."""
-    if state != {one["Name"].lstrip("/"): container(one) for one in host.get_fact(DockerContainers)}:
+    ours = [one for one in host.get_fact(DockerContainers) if labels_of(one).get(_PROJECT) == name]
+    if state != {one["Name"].lstrip("/"): container(one) for one in ours}:
         server.shell(name="stack", commands=[f"docker compose -f /opt/celium/{name}/compose.yml up --wait"])
+
+
+def labels_of(details):
+    """Return the labels of a container; Docker may have null for none."""
+    return details["Config"]["Labels"] or {}
 
 
 def container(details):
     """Return what a record keeps of a container."""
-    state, labels = details["State"], details["Config"]["Labels"]
+    state, labels = details["State"], labels_of(details)
     return {
         "state": state["Status"],
         "health": state.get("Health", {}).get("Status", "none"),

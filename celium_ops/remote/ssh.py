@@ -92,9 +92,11 @@ def ask(
 ) -> dict[str, Answer]:
     """Run each host's command with ``stdin``, one for all or each its own, and return the answers by host.
 
-    A host gets ``deadline`` seconds; ``on_answer`` hears of each as it comes. Connections are made at once, but nothing
-    is sent before ``after`` is done; what it raises ends them all.
+    A host gets ``deadline`` seconds; ``on_answer`` hears of each as it comes. With ``after`` connections are made, but
+    nothing is sent and no time counts before it is done; what it raises ends them all.
     """
+    if not connections:
+        return {}
 
     async def ask_all() -> dict[str, Answer]:
         limit, answered = asyncio.Semaphore(MAX_PARALLEL), asyncio.Event()
@@ -106,16 +108,18 @@ def ask(
             async with limit:
                 if go and go.done():
                     go.result()
-                if name not in vanguard and not answered.is_set():
+                if not go and name not in vanguard and not answered.is_set():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(answered.wait(), HEAD_START)
                 words = stdin if isinstance(stdin, str) else stdin[name]
                 command = ssh_command(connections[name], commands[name])
-                answers[name] = await _ask(command, words.encode(), deadline, go)
-            answered.set()
+                try:
+                    answers[name] = await _ask(command, words.encode(), deadline, go)
+                finally:
+                    answered.set()
             on_answer(name, answers[name])
 
-        # Each ends its own connection: whoever is cancelled while it begins one leaves it behind.
+        # Nobody is cancelled for what another meets: a process that only just begins would be left behind.
         ends = await asyncio.gather(*map(one, connections), return_exceptions=True)
         if error := next(filter(None, ends), None):
             raise error

@@ -127,7 +127,7 @@ def plan_hosts(
     for host in selected:
         for name in asked[host.name]:
             waiting[name].append(host)
-    given = functools.cache(lambda: inputs(selected))  # first asked for when the hosts are at work already
+    given = functools.cache(lambda: inputs(selected))  # asked for when the hosts are at work
     sights: dict[str, Sight] = {}
     registries: dict[str, Mapping[Endpoint, Registration]] = {}
     plans: dict[str, HostPlan] = {}

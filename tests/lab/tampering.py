@@ -125,4 +125,14 @@ SECOND = [
         "docker-compose",
         "is gone",
     ),
+    *(
+        Tamper(
+            host,
+            "docker rmi -f $(docker inspect -f '{{.Config.Image}}' executor-db-1) >/dev/null",
+            "container",
+            "executor-db-1",
+            "image is another than its name stands for now",
+        )
+        for host in (E1, E2)  # whose engines keep images in different stores
+    ),
 ]

@@ -4,6 +4,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,7 @@ def crowd(tmp_path, monkeypatch):
         begin = f"#!/bin/sh\nwhile [ $# -gt 2 ]; do shift; done\nnumber=$1; cd {tmp_path}\n"
         (tmp_path / "ssh").write_text(f"{begin}{script}\n")
         (tmp_path / "ssh").chmod(0o755)
-        return ask(connections, {name: ["true"] for name in connections}, "words", 60, on_answer, after)
+        return ask(connections, {name: ["true"] for name in connections}, "words\n", 60, on_answer, after)
 
     return ask_crowd
 
@@ -79,29 +80,49 @@ def test_a_crowd_does_not_wait_for_a_few_that_are_silent(crowd, monkeypatch):
     assert {answer.error for answer in crowd(wait).values()} == {None}
 
 
-def test_nothing_is_sent_before_the_word_is_given(crowd, tmp_path):
+@pytest.fixture
+def once_connected(tmp_path):
+    """Return what does something as soon as the first hosts of a crowd are connected; they say so."""
+    threads = []
+
+    def begin(then):
+        def wait():
+            until = time.monotonic() + 60
+            while len(list(tmp_path.glob("*.begun"))) < ssh.VANGUARD and time.monotonic() < until:
+                time.sleep(0.01)
+            then()
+
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join()
+
+
+LISTEN = 'echo $$ >"$number.begun"; read -r words && echo "$words" >"$number.heard"'
+
+
+def test_nothing_is_sent_before_the_word_is_given(crowd, once_connected, tmp_path):
     go, heard_before = Future(), []
 
     def give_the_word():
-        while len(list(tmp_path.glob("*.begun"))) < ssh.VANGUARD:
-            time.sleep(0.01)
         heard_before.extend(tmp_path.glob("*.heard"))
         go.set_result(None)
 
-    giver = threading.Thread(target=give_the_word)
-    giver.start()
-    answers = crowd('touch "$number.begun"; read -r words; echo "$words" >"$number.heard"', after=go)
-    giver.join()
+    once_connected(give_the_word)
+    answers = crowd(LISTEN, after=go)
     assert heard_before == []
     assert {(tmp_path / f"{name}.heard").read_text() for name in answers} == {"words\n"}
 
 
-def test_nobody_is_asked_who_must_not_be(crowd, tmp_path):
-    busy = Future()
-    busy.set_exception(GuardError("the fleet is being changed"))
+def test_nobody_is_asked_who_must_not_be(crowd, once_connected, tmp_path):
+    go = Future()
+    once_connected(lambda: go.set_exception(GuardError("the fleet is being changed")))
     with pytest.raises(GuardError, match="being changed"):
-        crowd('cat >"$number.heard"; exec sleep 60', after=busy)
-    assert [file for file in tmp_path.glob("*.heard") if file.read_text()] == []
+        crowd(f"trap '' HUP PIPE; {LISTEN}; exec sleep 60", after=go)
+    assert list(tmp_path.glob("*.heard")) == []
+    assert [file for file in tmp_path.glob("*.begun") if Path("/proc", file.read_text().strip()).exists()] == []
 
 
 UNKNOWN = (
