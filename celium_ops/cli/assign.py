@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from celium_ops.base.errors import Exit, UsageError
-from celium_ops.cli.options import Settings, command, confirm
+from celium_ops.cli.options import Settings, command, confirm, group
 
 if TYPE_CHECKING:
     from celium_ops.workflows.assign import Assignment, Wish
 
-app = typer.Typer(help="Let executors follow the stake of the validators.", no_args_is_help=True)
+app = group("Let executors follow the stake of the validators.")
 
 NetworkOption = Annotated[
     str | None,

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from celium_ops.base.errors import Exit, UsageError
-from celium_ops.cli.options import Settings, command
+from celium_ops.cli.options import Settings, command, group
 
 if TYPE_CHECKING:
     from celium_ops.workflows.chain import Source
 
-app = typer.Typer(
-    help="Read the subnet: stake, eligible validators, how a miner stands. Read only.", no_args_is_help=True
-)
+app = group("Read the subnet: stake, eligible validators, how a miner stands. Read only.")
 
 NetworkOption = Annotated[
     str | None,

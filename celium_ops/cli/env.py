@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from celium_ops.cli.options import Settings, command
+from celium_ops.cli.options import Settings, command, group
 
-app = typer.Typer(help="Look at the environment files that a deploy writes; no host is touched.", no_args_is_help=True)
+app = group("Look at the environment files that a deploy writes; no host is touched.")
 
 
 @command(app, "render")

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import Limit, Settings, command
+from celium_ops.cli.options import Limit, Settings, command, group
 
-app = typer.Typer(help="Proof that the GPUs are what they say.", no_args_is_help=True)
+app = group("Proof that the GPUs are what they say.")
 
 
 @command(app, "prove")

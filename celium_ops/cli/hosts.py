@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from celium_ops.base.errors import Exit, UsageError
-from celium_ops.cli.options import Settings, command, confirm
+from celium_ops.cli.options import Settings, command, confirm, group
 
 HostArgument = Annotated[str, typer.Argument(help="A host of the inventory, by its name there.")]
 
-app = typer.Typer(help="The hosts of the inventory as machines.", no_args_is_help=True)
+app = group("The hosts of the inventory as machines.")
 
 
 @command(app, "trust")

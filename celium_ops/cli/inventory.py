@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from celium_ops.base.errors import Exit
-from celium_ops.cli.options import DEFAULT_INVENTORY, Settings, command
+from celium_ops.cli.options import DEFAULT_INVENTORY, Settings, command, group
 
-app = typer.Typer(help="Check and show the inventory; no host is touched.", no_args_is_help=True)
+app = group("Check and show the inventory; no host is touched.")
 
 
 @command(app, "lint")

@@ -8,15 +8,14 @@ import typer
 
 from celium_ops.base.errors import Exit
 from celium_ops.cli import lab_chain
-from celium_ops.cli.options import Settings, command, confirm
+from celium_ops.cli.options import Settings, command, confirm, group
 
 if TYPE_CHECKING:
     from celium_ops.lab.lab import LabStatus
 
-app = typer.Typer(
-    help="A rehearsal fleet on this machine: real systemd, sshd, apt and Docker; simulated GPUs, chain and neurons. "
-    "CELIUM_LAB names it (default: demo).",
-    no_args_is_help=True,
+app = group(
+    "A rehearsal fleet on this machine: real systemd, sshd, apt and Docker; simulated GPUs, chain and neurons. "
+    "CELIUM_LAB names it (default: demo)."
 )
 app.add_typer(lab_chain.app, name="chain")
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from celium_ops.base.errors import Exit, UsageError
-from celium_ops.cli.options import Settings, command
+from celium_ops.cli.options import Settings, command, group
 from celium_ops.lab.chain.faults import MEANINGS, Fault
 
 if TYPE_CHECKING:
     from celium_ops.lab.chain.container import ChainStatus
     from celium_ops.lab.chain.state import State
 
-app = typer.Typer(help="The lab's simulated chain: another world, or a fault.", no_args_is_help=True)
+app = group("The lab's simulated chain: another world, or a fault.")
 
 _CLEAR = "clear"
 _NAMES = "\n".join(f"{name.value:<14} {meaning}" for name, meaning in MEANINGS.items())

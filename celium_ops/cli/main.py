@@ -25,16 +25,23 @@ from celium_ops.cli import (
     runs,
     status,
 )
-from celium_ops.cli.options import InventoryOption, JsonOption, Settings, VerboseOption, YesOption, command, remember
+from celium_ops.cli.options import (
+    InventoryOption,
+    JsonOption,
+    Settings,
+    VerboseOption,
+    YesOption,
+    command,
+    group,
+    remember,
+)
 from celium_ops.cli.views import show_error
 
-app = typer.Typer(
+app = group(
+    "Provision and operate a fleet of the Celium (Lium) GPU compute subnet from one Ansible inventory.",
     name="celium-ops",
-    help="Provision and operate a fleet of the Celium (Lium) GPU compute subnet from one Ansible inventory.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lab.app, name="lab")
 app.add_typer(inventory.app, name="inventory")
@@ -85,7 +92,9 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         wrong = UsageError(error.format_message(), remedy="celium-ops --help", code="wrong-usage")
-        if wrong.message:  # a group without a command has shown its help already
+        if wrong.message.startswith("Usage: "):  # the help of a group without a command
+            typer.echo(wrong.message, err=True)
+        else:
             show_error(wrong, Settings(json="--json" in sys.argv))
         code = wrong.exit_code
     sys.exit(code)

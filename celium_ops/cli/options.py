@@ -79,6 +79,21 @@ def remember(
 _SHARED = list(inspect.signature(remember, eval_str=True).parameters.values())
 
 
+def group(words: str, **more: Any) -> typer.Typer:
+    """Return a group of commands; ``more`` is what typer may be told besides.
+
+    Its help is plain text: to load what draws boxes takes longer than all the rest of it.
+    """
+    return typer.Typer(
+        help=words,
+        short_help=words,  # else it is cut off in a list
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        **more,
+    )
+
+
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command that also takes the shared options."""
 
@@ -105,7 +120,9 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
         )
-        app.command(name)(wrapper)
+        words = inspect.getdoc(function) or ""
+        # The sign keeps the lines of the paragraph behind it as they are.
+        app.command(name, help=words.replace("Examples:", "\b\nExamples:"), short_help=words.splitlines()[0])(wrapper)
         return function
 
     return register

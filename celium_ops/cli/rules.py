@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from celium_ops.cli.options import Settings, command
+from celium_ops.cli.options import Settings, command, group
 
 if TYPE_CHECKING:
     from celium_ops.verdict.ruleset import RuleSet
 
-app = typer.Typer(help="What the validator checks, as dated data.", no_args_is_help=True)
+app = group("What the validator checks, as dated data.")
 
 
 @command(app, "show")

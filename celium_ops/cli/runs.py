@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from celium_ops.cli.options import Settings, command
+from celium_ops.cli.options import Settings, command, group
 
-app = typer.Typer(help="What was done to the fleet, by whom, with what result.", no_args_is_help=True)
+app = group("What was done to the fleet, by whom, with what result.")
 
 
 @command(app, "list")
