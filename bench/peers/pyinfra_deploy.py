@@ -52,10 +52,10 @@ def unit(name, state):
 def holds(state):
     """Have packages, held as they were."""
     apt.packages(name="packages", packages=sorted(state), update=False)
-    free = {name for name, package in state.items() if package["held"]}
-    free -= {*host.get_fact(Command, "apt-mark showhold").split()}
-    if free:
-        server.shell(name="holds", commands=[f"apt-mark hold {shlex.join(sorted(free))}"])
+    held = {*host.get_fact(Command, "apt-mark showhold").split()}
+    missing = sorted(name for name, package in state.items() if package["held"] and name not in held)
+    if missing:
+        server.shell(name="holds", commands=[f"apt-mark hold {shlex.join(missing)}"])
 
 
 def project(name, state):
