@@ -122,6 +122,9 @@ def show_deployment(deployment: Deployment, check: bool) -> None:
         if host.proof == "reject" and not host.error:
             console.print(f"[yellow]{host.name}[/]: its GPUs did not prove themselves; registered all the same")
             console.print(f"  [bold]Remedy[/] celium-ops gpu show {host.name}")
+        for until in dict.fromkeys(one["until"] for one in host.waits):
+            waits = ", ".join(f"{one['name']} {one['why']}" for one in host.waits if one["until"] == until)
+            console.print(f"[yellow]{host.name}[/]: {escape(until)}, so this waits: {escape(waits)}")
     for host in deployment.hosts:
         if host.leftovers:
             console.print(

@@ -54,9 +54,6 @@ From upstream's VerifyX check: in 2025-12 it is noted and refuses nobody, in 202
 There is no least rate for what an executor gives, and in 2025-08 none at all.
 """
 _WANTED = "nvidia_docker_driver_version"
-RENTAL = re.compile(r"(container|pod)_")
-OVER = ("exited", "dead")
-"""States of a container that nobody uses; one that is created, paused or restarting may be a tenant's."""
 _LOCAL = ("127.0.0.1", "::1")
 _OPEN_ENGINE = (2375, 2376)
 
@@ -376,8 +373,11 @@ def _containers(host: Host, facts: Facts) -> Checks:
     yield _is("security.socket", not holders, message, "docker rm -f what you did not put there", "warn")
     if facts.get("docker") is not None:
         yield from _watchtower(containers, facts["docker"]["version"])
+
+
+def _tenants(host: Host, facts: Facts) -> Checks:
     if host.role == "executor":
-        ended = [one["name"] for one in containers if RENTAL.match(one["name"]) and one["state"] in OVER]
+        ended = facts["tenants"]["ended"]
         message = f"{', '.join(ended)} does not run" if ended else "no rental left anything"
         remedy = "ask upstream whether somebody rents it: what is in it goes with it"
         yield _is("gpu.leftovers", not ended, message, remedy, "warn", "ORPHANED_RENTAL_CONTAINER")
@@ -543,6 +543,7 @@ _PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (
     ("packages", _packages),
     ("gpus", _gpus),
     ("containers", _containers),
+    ("tenants", _tenants),
     ("listeners", _listeners),
     ("services", _services),
     ("ways", _ways),

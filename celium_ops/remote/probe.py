@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,14 +45,31 @@ Seal = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Wait:
+    """A change that waits for the end of a rental: of what, what would be done to it, and whose rental it is."""
+
+    kind: str
+    name: str
+    why: str
+    until: str
+
+
+def waits(said: Sequence[Mapping[str, Any]]) -> tuple[Wait, ...]:
+    """Read the changes that wait from what a host says."""
+    return tuple(Wait(*(str(one[key]) for key in ("kind", "name", "why", "until"))) for one in said)
+
+
+@dataclass(frozen=True)
 class Record:
     """What the last apply left on a host, compared with what is there.
 
-    ``seal`` is null when nobody has said for which inputs it holds; ``drift`` is what differs, as ``managed`` tells it.
+    ``seal`` is null when nobody has said for which inputs it holds; ``drift`` is what differs, as ``managed`` tells it;
+    ``waits`` are the changes that the apply left for the end of a rental.
     """
 
     seal: Seal | None
     drift: tuple[dict[str, Any], ...]
+    waits: tuple[Wait, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ def probe(
     ``seals`` are put on the records of hosts that are still as recorded; ``on_sight`` hears of each host as it answers;
     no host is looked at before ``after`` is done.
     """
-    look = program("look", {name: shared(name) for name in ("probe", "managed")})
+    look = program("look", {name: shared(name) for name in ("tenancy", "probe", "managed")})
     seals = seals or {}
     programs = {
         host.name: asking(look, {"role": host.role, "stack": host.stack, "mark": MARK, "seal": seals.get(host.name)})
@@ -122,7 +139,7 @@ def _seen(seen: dict[str, Any]) -> Sight:
         containers=None if containers is None else tuple(Container(**container) for container in containers),
         rentals=None if seen["rentals"] is None else tuple(seen["rentals"]),
         registry=seen["registry"],
-        record=None if record is None else Record(record["seal"], tuple(record["drift"])),
+        record=None if record is None else Record(record["seal"], tuple(record["drift"]), waits(record["waits"])),
         record_error=seen["record_error"],
         errors=tuple(seen["errors"]),
     )

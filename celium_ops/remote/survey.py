@@ -18,7 +18,7 @@ from celium_ops.remote.ssh import ask
 
 DEADLINE = 40.0
 
-_PLUGINS = ("probe", "networks")
+_PLUGINS = ("tenancy", "probe", "networks")
 _GPU_MODULES = ("pynvml", "celium_ops.gpu.nvml", "celium_ops.gpu.views")
 
 

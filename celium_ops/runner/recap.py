@@ -10,11 +10,16 @@ from typing import Any, Literal
 
 Result = Literal["ok", "failed", "unreachable", "skipped"]
 Event = dict[str, Any]
+RECORD = "celium.ops.record"
+"""The module that is the last to be played on a host."""
 
 
 @dataclass
 class HostRecap:
-    """One host in one run; ``seconds`` is the time from its first task to its last."""
+    """One host in one run.
+
+    ``seconds`` is the time from its first task to its last; ``code`` what a module of ours calls its error.
+    """
 
     name: str
     role: str = ""
@@ -23,6 +28,7 @@ class HostRecap:
     done: int = 0
     result: Result | None = None
     error: str | None = None
+    code: str | None = None
     began: datetime | None = None
     ended: datetime | None = None
     changes: list[str] = field(default_factory=list)
@@ -47,7 +53,7 @@ class Recap:
     outputs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     closed: bool = False
-    wanted: frozenset[str] = frozenset({"celium.ops.miner_registry"})
+    wanted: frozenset[str] = frozenset({"celium.ops.miner_registry", RECORD})
 
     def feed(self, event: Event) -> HostRecap | None:
         """Take one event of ansible-runner; return the host it was about, if any."""
@@ -86,6 +92,7 @@ class Recap:
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
             # A rescue may still save the host: the statistics at the end decide, this only keeps the reason.
             host.error = f"{host.task}: {_reason(result)}"
+            host.code = result.get("code") if isinstance(result.get("code"), str) else None
 
     def give_up(self, reason: str) -> None:
         """Note that Ansible itself died: whoever had not failed by then was not finished."""
@@ -100,7 +107,7 @@ class Recap:
             elif statistics.get("failures", {}).get(name):
                 host.result = "failed"
             else:
-                host.result, host.error = "ok", None
+                host.result, host.error, host.code = "ok", None, None
 
 
 def _role(data: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celium_ops.base.errors import GuardError
 from celium_ops.fleet.inventory import load_fleet, stop_at_errors
@@ -21,7 +21,7 @@ from celium_ops.workflows.drivers import driver_findings
 from celium_ops.workflows.faults import NO_ANSWER, recognise
 from celium_ops.workflows.lock import fleet_lock
 from celium_ops.workflows.outcomes import HostOutcome, outcome_of
-from celium_ops.workflows.plan import Plan, plan_hosts
+from celium_ops.workflows.plan import HostPlan, Plan, plan_hosts
 from celium_ops.workflows.proofs import Report
 from celium_ops.workflows.selection import select
 from celium_ops.workflows.settle import as_it_was, settle
@@ -41,6 +41,7 @@ class Wish:
     accept_outdated: bool = False
     prune: bool = False
     full: bool = False
+    even_if_rented: bool = False
 
 
 Leftovers = list[dict[str, Any]]
@@ -64,10 +65,25 @@ class Deployment:
         """Return the number of changes, or in check mode of pending ones."""
         return sum(host.changed for host in self.hosts)
 
+    @property
+    def waits(self) -> bool:
+        """Return whether anything was left for the end of a rental."""
+        return any(host.waits for host in self.hosts)
+
+
+class Agree(Protocol):
+    """What the operator is asked before anything is changed; each raises when the answer is no."""
+
+    def prune(self, rows: Leftovers) -> None:
+        """Ask whether rows are to be removed from registries."""
+
+    def disturb(self, hosts: list[HostPlan]) -> None:
+        """Ask whether hosts are to be changed although tenants have them, or may have them."""
+
 
 def deploy(
     wish: Wish,
-    agree: Callable[[Leftovers], None],
+    agree: Agree,
     on_plan: Callable[[Plan], None],
     on_start: Callable[[list[Host]], None],
     on_host: OnHost,
@@ -75,8 +91,7 @@ def deploy(
 ) -> Deployment:
     """Deploy the selected hosts.
 
-    Hosts that are converged are left alone. ``agree`` is shown the rows to remove before anything is changed, and
-    raises when they are to stay.
+    Hosts that are converged are left alone. ``agree`` is asked before anything is changed.
 
     Raises:
         UsageError: the inventory is wrong, the limit matches no host, or validators would refuse a driver; nothing was
@@ -99,7 +114,10 @@ def deploy(
             plan = plan.replaced(plan_hosts(fleet, [fleet.hosts[name] for name in dead]).hosts)
         leftovers = _leftovers(fleet, plan, warn) if wish.prune else []
         if leftovers and not wish.check:
-            agree(leftovers)
+            agree.prune(leftovers)
+        rented = [host for host in plan.hosts if host.rentals != () and (wish.full or host.changes)]
+        if wish.even_if_rented and rented and not wish.check:
+            agree.disturb(rented)
         on_plan(plan)
         on_start(selected)
         job = _Job(wish, fleet, plan, leftovers, warn)
@@ -195,14 +213,11 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
     names = _to_play(job)
     for host in plan.hosts:
         if host.name not in names:
-            one, task = outcomes[host.name], "registration" if host.only_registration else "converged"
+            one, task = outcomes[host.name], _unplayed(host)
             on_host(HostRecap(host.name, task=task, result=one.result, error=one.error))
     recap, played = Recap(), dict[str, HostOutcome]()
     if names:
-        variables: dict[str, Any] = {"gpu_proof_self_test": False, "_common_run": run, **_JUDGED}
-        if job.leftovers:
-            variables["miner_absent"] = job.leftovers
-        recap = play("site", names, variables | ({} if wish.check else _NO_NEW_ROWS))
+        recap = play("site", names, _site_variables(job, run))
         played = {name: outcome_of(name, recap) for name in names}
         if not wish.check and (unverified := settle(wish.inventory, plan, run, played)):
             job.warn(f"only Ansible reaches {', '.join(unverified)}, so nothing was verified there")
@@ -211,8 +226,7 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
         from celium_ops.workflows.registration import register_the_rest  # the chain's code takes a while to load
 
         came_up = [fleet.hosts[name] for name in played]
-        rentals = {host.name: host.rentals for host in plan.hosts}
-        register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove, rentals)
+        register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove, _tenants(job))
     outcomes |= played
     # Modules of ours tell what they change whether they are asked to or not.
     return [outcome if wish.diff else replace(outcome, differences=[]) for outcome in outcomes.values()]
@@ -232,7 +246,8 @@ def _rows_only(job: _Job) -> list[str]:
 def _to_play(job: _Job) -> list[str]:
     """Return the hosts that are not as the inventory says, but for dead ones, and miners that are to forget rows.
 
-    An executor of which nothing but its row differs needs no play.
+    An executor of which nothing but its row differs needs no play, nor does a host whose changes all wait for a tenant
+    that it still has.
     """
     if job.wish.full:
         return [host.name for host in job.plan.hosts]
@@ -241,8 +256,32 @@ def _to_play(job: _Job) -> list[str]:
         host.name
         for host in job.plan.hosts
         if host.name in forget or (host.state != "converged" and not host.only_registration)
+        if job.wish.even_if_rented or not host.only_waits
         if host.name not in dead
     ]
+
+
+def _site_variables(job: _Job, run: str) -> dict[str, Any]:
+    variables: dict[str, Any] = {"gpu_proof_self_test": False, "_common_run": run, **_JUDGED}
+    if job.wish.even_if_rented:
+        variables["celium_even_if_rented"] = True
+    if job.leftovers:
+        variables["miner_absent"] = job.leftovers
+    return variables | ({} if job.wish.check else _NO_NEW_ROWS)
+
+
+def _unplayed(host: HostPlan) -> str:
+    """Return why a host is not played, in a few words."""
+    if host.only_waits:
+        return str(host.waits_for)
+    return "registration" if host.only_registration else "converged"
+
+
+def _tenants(job: _Job) -> dict[str, tuple[str, ...]]:
+    """Return the containers of tenants by host, for which it keeps its validator."""
+    if job.wish.even_if_rented:
+        return {}
+    return {host.name: ("unknown",) if host.rentals is None else host.rentals for host in job.plan.hosts}
 
 
 _JUDGED = {"_nvidia_docker_driver_judged": True}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from celium_ops.remote.probe import waits
 from celium_ops.remote.ssh import why
-from celium_ops.runner.recap import Recap, Result
+from celium_ops.runner.recap import RECORD, Recap, Result
 from celium_ops.workflows.faults import recognise
 
 
@@ -14,11 +15,12 @@ from celium_ops.workflows.faults import recognise
 class HostOutcome:
     """What became of one host.
 
-    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault;
-    ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be registered;
-    ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof`` is the verdict on an
-    executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's registry that no host of the
-    inventory has.
+    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known
+    fault; ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be
+    registered; ``code`` is what a module of ours calls the error; ``waits`` are the changes that were left for the
+    end of a rental; ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof``
+    is the verdict on an executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's
+    registry that no host of the inventory has.
     """
 
     name: str
@@ -31,6 +33,8 @@ class HostOutcome:
     unassigned: bool = False
     missing: bool = False
     proof: str | None = None
+    code: str | None = None
+    waits: list[dict[str, Any]] = field(default_factory=list)
     postponed: list[dict[str, Any]] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
@@ -47,8 +51,9 @@ class HostOutcome:
         self.seconds += other.seconds
         self.changes += other.changes
         self.differences += other.differences
+        self.waits = self.waits or other.waits
         if other.result != "ok":
-            self.result, self.error, self.remedy = other.result, other.error, other.remedy
+            self.result, self.error, self.remedy, self.code = other.result, other.error, other.remedy, other.code
 
 
 def outcome_of(name: str, recap: Recap) -> HostOutcome:
@@ -59,6 +64,8 @@ def outcome_of(name: str, recap: Recap) -> HostOutcome:
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
     error = why(host.error) if host.result == "unreachable" and host.error else host.error
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, *explained(error))
+    outcome.code = host.code
+    outcome.waits = [asdict(one) for one in waits(recap.outputs.get(RECORD, {}).get(name, {}).get("waits", ()))]
     outcome.changes = host.changes
     outcome.differences = host.differences
     return outcome

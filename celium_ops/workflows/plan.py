@@ -13,7 +13,7 @@ from celium_ops.fleet.fingerprint import Inputs, changed, inputs
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint, row_name
-from celium_ops.remote.probe import Record, Sight, probe
+from celium_ops.remote.probe import Record, Sight, Wait, probe
 from celium_ops.workflows.leftovers import leftovers_of
 from celium_ops.workflows.selection import select
 
@@ -40,9 +40,11 @@ class Drift:
 class HostPlan:
     """One host.
 
-    ``error`` says why it could not be read, or not wholly; ``effects`` what a deploy would do beside playing its roles;
-    ``rentals`` are the containers that tenants run there; ``registered`` is null where it does not apply or the miner
-    could not be asked; ``leftovers`` are the rows of a miner that no host of the inventory has.
+    ``error`` says why it could not be read, or not wholly; ``effects`` what a deploy would do beside playing its
+    roles; ``rentals`` are the containers that tenants have there, null where that cannot be told; ``registered`` is
+    null where it does not apply or the miner could not be asked; ``leftovers`` are the rows of a miner that no host
+    of the inventory has; ``waits`` are the changes that an earlier deploy left for the end of a rental, and
+    ``waits_for`` says for whose a deploy would.
     """
 
     name: str
@@ -50,9 +52,11 @@ class HostPlan:
     state: State
     drift: tuple[Drift, ...] = ()
     effects: tuple[str, ...] = ()
-    rentals: tuple[str, ...] = ()
+    rentals: tuple[str, ...] | None = ()
     registered: bool | None = None
     leftovers: tuple[Endpoint, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    waits_for: str | None = None
     error: str | None = None
 
     @property
@@ -64,6 +68,11 @@ class HostPlan:
     def only_registration(self) -> bool:
         """Tell whether all that differs stands in its miner's registry."""
         return bool(self.pending) and not self.error and {one.kind for one in self.pending} == {"registration"}
+
+    @property
+    def only_waits(self) -> bool:
+        """Return whether all that differs was left for the end of a rental, and a tenant still has the host."""
+        return bool(self.waits and self.waits_for) and not self.error and len(self.pending) == len(self.waits)
 
     @property
     def changes(self) -> int:
@@ -182,20 +191,26 @@ def judge(fleet: Fleet, host: Host, sight: Sight, registries: Registries, given:
     state: State = "differs" if error else "new"
     if sight.record:
         drift = [*_inputs(host, sight.record, given), *(drifted(one) for one in sight.record.drift)]
+        drift += [
+            Drift(one.kind, one.name, f"{one.why} when no tenant has the host any more") for one in sight.record.waits
+        ]
         drift += _registration(fleet, host, rows)
         error = None if drift else errors  # without Docker, say, much cannot be read, and that is no news
         state = "differs" if drift or error else "converged"
     leftovers = leftovers_of(fleet, host.name, registries.get(host.name, ()))
     registered = None if rows is None else host.endpoint in rows
+    waits_for = _waits_for(host, sight)
     return HostPlan(
         name=host.name,
         role=host.role,
         state=state,
         drift=(*drift, *(Drift("leftover", row_name(one), _LEFTOVER) for one in leftovers)),
-        effects=tuple(_effects(state, drift, sight.rentals or (), registered)),
-        rentals=sight.rentals or (),
+        effects=tuple(_effects(drift, waits_for, registered)),
+        rentals=sight.rentals if host.role == "executor" else (),
         registered=registered,
         leftovers=tuple(leftovers),
+        waits=sight.record.waits if sight.record else (),
+        waits_for=waits_for,
         error=error,
     )
 
@@ -284,8 +299,17 @@ _WELCOME = "its GPUs prove themselves, where that is asked for, and its miner re
 _MOVES = "its row at its miner changes"
 
 
-def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...], registered: bool | None) -> Iterable[str]:
-    rented = f"; it is rented ({', '.join(rentals)}), and waits for the end of that" if rentals else ""
+def _waits_for(host: Host, sight: Sight) -> str | None:
+    """Return for what a change of the stack or of Docker waits on a host; null where nothing makes it wait; pure."""
+    if host.role != "executor" or host.values.get("celium_even_if_rented"):
+        return None
+    if sight.rentals is None:
+        return f"waits: it cannot be told whether a tenant has {host.name}"
+    return f"waits for the tenant of {host.name}: {', '.join(sight.rentals)}" if sight.rentals else None
+
+
+def _effects(drift: list[Drift], waits: str | None, registered: bool | None) -> Iterable[str]:
+    rented = f"; {waits}" if waits else ""
     kinds, inputs_ = {one.kind for one in drift}, {one.name for one in drift if one.kind == "input"}
     if any(map(_docker_restarts, drift)):
         yield f"Docker restarts{rented}"
@@ -293,15 +317,13 @@ def _effects(state: State, drift: list[Drift], rentals: tuple[str, ...], registe
         yield f"the NVIDIA driver changes, with a reboot if that needs one and nvidia_docker_reboot allows it{rented}"
     containers = sorted((one.why == _NEW, one.name) for one in drift if one.kind == "container")
     for too_many, verb in ((False, "made or started"), (True, "removed")):
-        if names := [name for is_new, name in containers if is_new is too_many]:
-            yield f"containers are {verb}: {', '.join(names)}"
+        if names := list(dict.fromkeys(name for is_new, name in containers if is_new is too_many)):
+            yield f"containers are {verb}: {', '.join(names)}{rented}"
     files = any(one.kind == "file" and one.name.endswith((".env", "/compose.yml")) for one in drift)
     if files or any(name.startswith(("executor_", "miner_", "validator_", "celium_", "(")) for name in inputs_):
-        yield "containers whose environment or configuration differs are made anew"
+        yield f"containers whose environment or configuration differs are made anew{rented}"
     stopped = any(one.name == "celium-firewall.service" and "active is" in one.why for one in drift)
     if stopped or "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
         yield "the firewall is loaded anew"
     if "registration" in kinds:
         yield _MOVES if registered else _WELCOME
-    if rentals and state != "converged" and not any(map(_docker_restarts, drift)):
-        yield f"it is rented ({', '.join(rentals)}): containers of tenants are left alone"

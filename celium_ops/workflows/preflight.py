@@ -17,7 +17,7 @@ from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Host
 from celium_ops.fleet.values import renting_range
 from celium_ops.gpu.messages import Nvml
-from celium_ops.preflight.checks import OVER, RENTAL, checks, service_ports
+from celium_ops.preflight.checks import checks, service_ports
 from celium_ops.registry.rows import row_name
 from celium_ops.remote.bandwidth import Rates, measure
 from celium_ops.remote.ports import Reach, host_way, published_way, service_way, trying_from
@@ -190,9 +190,10 @@ def _rented(host: Host, facts: Mapping[str, Any]) -> bool | None:
     """Tell whether somebody rents a host; null where nobody can tell."""
     if host.role != "executor":
         return False
-    if facts["containers"] is None:
+    tenants = facts["tenants"]
+    if tenants is None or tenants["unclear"]:
         return None
-    return any(one["state"] not in OVER and RENTAL.match(one["name"]) for one in facts["containers"])
+    return bool(tenants["rented"])
 
 
 def _rented_by_now(host: Host) -> bool:

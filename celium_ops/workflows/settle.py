@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
@@ -19,7 +20,8 @@ def as_it_was(host: HostPlan) -> HostOutcome:
         error, remedy = explained(host.error)
         return HostOutcome(host.name, "unreachable", error=error, remedy=remedy)
     leftovers = [row_name(endpoint) for endpoint in host.leftovers]
-    return HostOutcome(host.name, "ok", registered=host.registered, leftovers=leftovers)
+    waits = [asdict(one) for one in host.waits]
+    return HostOutcome(host.name, "ok", registered=host.registered, waits=waits, leftovers=leftovers)
 
 
 def settle(inventory: Path, plan: Plan, run: str, played: dict[str, HostOutcome]) -> list[str]:

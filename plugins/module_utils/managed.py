@@ -21,9 +21,10 @@ import re
 import subprocess
 
 try:
-    from ansible_collections.celium.ops.plugins.module_utils import probe
-except ImportError:  # the command line sends it along under this name
+    from ansible_collections.celium.ops.plugins.module_utils import probe, tenancy
+except ImportError:  # the command line sends them along under these names
     import probe
+    import tenancy
 
 RECORD = pathlib.Path("/var/lib/celium-ops/record.json")
 SCHEMA = 1
@@ -32,7 +33,6 @@ LARGEST_TEXT = 65536
 _MOUNTS, _FSTAB, _SYSCTLS = map(pathlib.Path, ("/proc/self/mounts", "/etc/fstab", "/proc/sys"))
 _SCRIPTS = pathlib.Path("/etc/init.d")
 _HASH = "com.docker.compose.config-hash"
-_OVER = ("exited", "dead")
 _SHOWN = frozenset(
     {
         *("bip", "default-address-pools", "features.cdi", "insecure-registries", "live-restore", "log-driver"),
@@ -215,19 +215,18 @@ class Eyes:
         return self._systemd[verb]
 
     def _project(self, entry):
-        """The containers that Compose counts to a project, by name: those it made.
+        """The containers of one of our stacks, by name.
 
         Single runs are left alone while they last.
         """
         try:
-            found = probe.docker(probe.OF_COMPOSE)
+            found = probe.listed()
         except OSError:  # without an engine there is no container
             return None
         return {
-            one["Names"][0].lstrip("/"): _container(one, probe.docker("/containers/" + one["Id"] + "/json"))
-            for one in found
-            if one["Labels"][probe.PROJECT] == entry["name"] and _HASH in one["Labels"]
-            if one["Labels"].get(probe.ONCE) != "True" or one["State"] in _OVER
+            tenancy.names(one)[0]: _container(one, probe.docker("/containers/" + one["Id"] + "/json"))
+            for one in tenancy.of_stack(found, entry["name"])
+            if tenancy.labels(one).get(probe.ONCE) != "True" or one["State"] in tenancy.ENDED
         }
 
     def _firewall(self, entry):
@@ -319,25 +318,27 @@ def _container(listed, details):
         "health": probe.health(state),
         "image": details["Image"] if named else "another than its name stands for now",
         "configuration": labels.get(_HASH),
-        "environment": labels.get(probe.ENVIRONMENT_LABEL),
+        "environment": labels.get(tenancy.ENVIRONMENT),
         "networks": sorted(details["NetworkSettings"]["Networks"]),
         "once": labels.get(probe.ONCE) == "True",
     }
 
 
-def make(manages, run=None):
+def make(manages, run=None, waits=()):
     """Return a record of what is there now; it is not sealed: nobody has said for which inputs it holds.
 
-    ``run`` names the run that brought it about. Raises ValueError when something is not as the roles ``wants`` it: it
-    was changed while they were played.
+    ``run`` names the run that brought it about. ``waits`` are the changes that the roles left for the end of a rental,
+    as ``{"kind", "name", "why", "of"}``; ``of`` is the name of the managed entry that is not yet as it is wanted.
+    Raises ValueError when something else is not as the roles ``wants`` it: it was changed while they were played.
     """
     salt = os.urandom(16).hex()
     eyes = Eyes(salt, manages)
     things = [dict(entry, state=eyes.see(entry)) for entry in manages]
-    wrong = [name for thing in things for name in _unwanted(thing)]
+    waiting = {one["of"] for one in waits}
+    wrong = [name for thing in things if thing["name"] not in waiting for name in _unwanted(thing)]
     if wrong:
         raise ValueError("changed while it was played: " + ", ".join(wrong))
-    return {"schema": SCHEMA, "salt": salt, "run": run, "things": things, "seal": None}
+    return {"schema": SCHEMA, "salt": salt, "run": run, "things": things, "waits": list(waits), "seal": None}
 
 
 def _unwanted(thing):
@@ -448,4 +449,4 @@ def check(seal=None):
     if seal is not None and not found and record["run"] == seal["run"]:
         record["seal"] = seal
         write(record)
-    return {"seal": record["seal"], "drift": found}
+    return {"seal": record["seal"], "drift": found, "waits": record.get("waits", [])}

@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import shutil
 import socket
 import subprocess
-import urllib.parse
+
+try:
+    from ansible_collections.celium.ops.plugins.module_utils import tenancy
+except ImportError:  # the command line sends it along under this name
+    import tenancy
 
 ENGINE = "/var/run/docker.sock"
-PROJECTS = ("miner", "executor", "validator")
 MINER_DATABASE = "miner-db-1"
 ENVIRONMENTS = {"db": "db.env", "redis": None}
 """The environment file of each service that does not read ``.env``, as the compose templates have it."""
-ENVIRONMENT_LABEL = "org.celium-ops.environment"
-"""The digest of the environment file that a container was made with."""
-PROJECT = "com.docker.compose.project"
 ONCE = "com.docker.compose.oneoff"
 """The label that says whether ``docker compose run`` made a container."""
 _SQL_ERROR = 3
@@ -35,13 +36,8 @@ from executor
 """
 
 
-def _filtered(**filters):
-    """Return the end of a path that asks Docker for some of its things."""
-    return "filters=" + urllib.parse.quote(json.dumps(filters))
-
-
-OF_COMPOSE = "/containers/json?all=1&" + _filtered(label=[PROJECT])
-"""What Docker is asked for to know all containers that Compose made."""
+CONTAINERS = "/containers/json?all=1"
+"""What Docker is asked for to know all containers, whatever their state and whoever made them."""
 
 
 def docker(path, timeout=10):
@@ -103,11 +99,11 @@ def containers(files):
     What somebody runs once beside them (``docker compose run``) is none of them.
     """
     found = []
-    for entry in docker(OF_COMPOSE):
-        labels = entry["Labels"]
-        if labels[PROJECT] not in PROJECTS or labels.get(ONCE) == "True":
+    for entry in listed():
+        labels, ours = tenancy.labels(entry), tenancy.own(entry)
+        if ours is None or labels.get(ONCE) == "True":
             continue
-        service = labels["com.docker.compose.service"]
+        service = ours[1]
         details = docker("/containers/" + entry["Id"] + "/json")
         state = details["State"]
         found.append(
@@ -119,20 +115,34 @@ def containers(files):
                 "state": state["Status"],
                 "health": health(state),
                 "started_at": state["StartedAt"],
-                "outdated": labels.get(ENVIRONMENT_LABEL) != files.get(ENVIRONMENTS.get(service, ".env")),
+                "outdated": labels.get(tenancy.ENVIRONMENT) != files.get(ENVIRONMENTS.get(service, ".env")),
             }
         )
     return sorted(found, key=lambda container: container["name"])
 
 
-def rentals():
-    """Return the names of the containers that a tenant pays for, which run, or will again as they are.
+def listed():
+    """Return Docker's list of all containers; raises OSError when it cannot be had, ValueError when it is none."""
+    containers = docker(CONTAINERS)
+    if not isinstance(containers, list):
+        raise ValueError("Docker's list of containers is no list")
+    return containers
 
-    Upstream names those so, and only those.
+
+def installed():
+    """Return whether Docker is on this host, running or not: where it is not, no container can be."""
+    return pathlib.Path(ENGINE).exists() or any(map(shutil.which, ("dockerd", "docker")))
+
+
+def rentals():
+    """Return the names of the containers that tenants have now.
+
+    Raises OSError or ValueError where that cannot be told: then the host counts as rented.
     """
-    status = ["running", "paused", "restarting"]
-    running = docker("/containers/json?" + _filtered(name=["^(container|pod)_"], status=status))
-    return sorted(entry["Names"][0].lstrip("/") for entry in running)
+    found = tenancy.tenancy(listed() if installed() else [])
+    if found["unclear"]:
+        raise ValueError(tenancy.why(found))
+    return found["rented"]
 
 
 def psql(script, timeout=20):

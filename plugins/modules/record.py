@@ -22,6 +22,13 @@ options:
   run:
     description: The run that brought it about; the command line looks for its own.
     type: str
+  waits:
+    description:
+      - The changes that were left for the end of a rental; each has a C(kind), a C(name), a C(why), as C(of) the name
+        of the managed entry that is not as it is wanted yet, and as C(until) whose rental it is.
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode: {support: full}
   diff_mode: {support: none}
@@ -35,7 +42,13 @@ EXAMPLES = r"""
       - {kind: unit, name: docker.service}
 """
 
-RETURN = r""" # """
+RETURN = r"""
+waits:
+  description: The changes that wait for the end of a rental, as given.
+  type: list
+  elements: dict
+  returned: success
+"""
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celium.ops.plugins.module_utils import managed
@@ -44,15 +57,19 @@ from ansible_collections.celium.ops.plugins.module_utils import managed
 def main():
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"manages": {"type": "list", "elements": "dict", "required": True}, "run": {"type": "str"}},
+        argument_spec={
+            "manages": {"type": "list", "elements": "dict", "required": True},
+            "run": {"type": "str"},
+            "waits": {"type": "list", "elements": "dict", "default": []},
+        },
         supports_check_mode=True,
     )
     try:
         if not module.check_mode:
-            managed.write(managed.make(module.params["manages"], module.params["run"]))
+            managed.write(managed.make(module.params["manages"], module.params["run"], module.params["waits"]))
     except (OSError, ValueError) as error:
         module.fail_json(msg="what is here cannot be recorded: " + str(error))
-    module.exit_json(changed=False)
+    module.exit_json(changed=False, waits=module.params["waits"])
 
 
 if __name__ == "__main__":

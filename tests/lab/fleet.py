@@ -23,6 +23,10 @@ IMPATIENT = {
 """Our own settings, with a fifth of their patience."""
 
 
+UPGRADE_FROM = "03750504de630b731cf503173cb85683291bc068"
+"""The commit of 2026-11-30 whose fleets an upgrade has to take over as they are."""
+
+
 class Fleet:
     """The hosts of a lab, through ``celium-ops`` and, to damage and inspect them, by a way that is not ours."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from ansible_collections.celium.ops.plugins.module_utils import tenancy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,6 +95,7 @@ GOOD = {
         {"name": "executor-db-1", "image": "postgres", "state": "running", "project": "executor", "socket": False,
          "published": []},
     ],
+    "tenants": {"rented": [], "ended": [], "unclear": []},
     "configuration": {
         "daemon": {"kind": "file", "log-opts": {"max-size": "10m"}, "exec-opts": ["native.cgroupdriver=cgroupfs"]},
         "runtime": {"kind": "file", "no_cgroups": False},
@@ -127,7 +129,9 @@ def facts(**changes):
         for parent in parents:
             place = place[parent]
         place[last] = value
-    return found
+    shown = found["containers"]
+    listed = None if shown is None else [{"Names": [one["name"]], "State": one["state"]} for one in shown]
+    return {**found, "tenants": None if listed is None else tenancy.tenancy(listed)}
 
 
 def named(seen, host=HOST):
@@ -249,9 +253,10 @@ def test_why_nothing_gets_at_the_cards(driver, said, remedy):
 
 
 def test_a_port_of_a_container_that_docker_does_not_tell_about_may_be_ours():
-    found = named(facts(containers=None, errors={"containers": "refused"}))
+    found = named(facts(containers=None, errors={"containers": "refused", "tenants": "refused"}))
     assert {id_: check.status for id_, check in found.items()} == {
         "host.containers": "unknown",
+        "host.tenants": "unknown",
         "ports.free": "unknown",
     }
 

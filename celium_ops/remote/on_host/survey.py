@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tenancy
 from networks import hidden
 from probe import docker as docker_says
+from probe import listed
 
 Facts = dict[str, Any]
 
@@ -99,10 +101,10 @@ def containers(_asked: Facts) -> list[Facts]:
     """Return all containers, with what they publish and whether they hold the engine's socket."""
     return [
         {
-            "name": entry["Names"][0].lstrip("/"),
+            "name": (tenancy.names(entry) or [""])[0],
             "image": entry["Image"],
             "state": entry["State"],
-            "project": entry["Labels"].get("com.docker.compose.project"),
+            "project": (tenancy.own(entry) or (None,))[0],
             "socket": any(mount.get("Source") in _DOCKER_SOCKETS for mount in entry.get("Mounts", ())),
             "published": [
                 {"address": port["IP"], "port": port["PublicPort"], "private": port["PrivatePort"]}
@@ -110,8 +112,13 @@ def containers(_asked: Facts) -> list[Facts]:
                 if port.get("PublicPort") and port.get("Type") == "tcp"
             ],
         }
-        for entry in docker_says("/containers/json?all=1")
+        for entry in listed()
     ]
+
+
+def tenants(_asked: Facts) -> dict[str, list[str]]:
+    """Return which containers tenants have, had, or may have."""
+    return dict(tenancy.tenancy(listed()))
 
 
 def images(_asked: Facts) -> list[str]:
@@ -268,7 +275,7 @@ def clock(asked: Facts) -> Facts:
 
 
 # The clock is read last, so that little lies between it and the answer.
-PARTS = (system, docker, containers, images, configuration, networks, listeners, packages, keys, gpus, clock)
+PARTS = (system, docker, containers, tenants, images, configuration, networks, listeners, packages, keys, gpus, clock)
 
 
 def survey(asked: Facts) -> Facts:
