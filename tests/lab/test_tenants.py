@@ -30,7 +30,8 @@ def rented(fleet, *options, name="pod_rented", command="sleep 900", labels=()):
     marks = (f'LABEL "com.docker.compose.{key}"="{_MARKS[key]}"' for key in labels)
     lines = "\n".join(["FROM celium-tenant-base", *marks])
     build = (
-        f"docker tag {_IMAGE} celium-tenant-base; printf '%s\\n' '{lines}' | docker build -q -t celium-tenant - >/dev/null;"
+        f"docker tag {_IMAGE} celium-tenant-base;"
+        f"printf '%s\\n' '{lines}' | docker build -q -t celium-tenant - >/dev/null;"
         f"docker run -d --name {name} {' '.join(options)} --entrypoint sh celium-tenant -c '{command}' >/dev/null"
     )
     repair = f"docker rm -f {name}; docker rmi celium-tenant celium-tenant-base"
