@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,9 +54,12 @@ class Wait:
     until: str
 
 
-def waits(said: Sequence[Mapping[str, Any]]) -> tuple[Wait, ...]:
-    """Read the changes that wait from what a host says."""
-    return tuple(Wait(*(str(one[key]) for key in ("kind", "name", "why", "until"))) for one in said)
+def waits(said: object) -> tuple[Wait, ...]:
+    """Read the changes that wait from what a host says; what is none is left out."""
+    keys = ("kind", "name", "why", "until")
+    entries = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+    found = ([one.get(key) for key in keys] for one in entries)
+    return tuple(Wait(*words) for words in found if all(isinstance(word, str) for word in words))
 
 
 @dataclass(frozen=True)

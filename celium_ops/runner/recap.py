@@ -92,7 +92,8 @@ class Recap:
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
             # A rescue may still save the host: the statistics at the end decide, this only keeps the reason.
             host.error = f"{host.task}: {_reason(result)}"
-            host.code = result.get("code") if isinstance(result.get("code"), str) else None
+            # A rescue says more, but only the module that failed first knows the code.
+            host.code = result["code"] if isinstance(result.get("code"), str) else host.code
 
     def give_up(self, reason: str) -> None:
         """Note that Ansible itself died: whoever had not failed by then was not finished."""

@@ -65,7 +65,7 @@ def outcome_of(name: str, recap: Recap) -> HostOutcome:
     error = why(host.error) if host.result == "unreachable" and host.error else host.error
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, *explained(error))
     outcome.code = host.code
-    outcome.waits = [asdict(one) for one in waits(recap.outputs.get(RECORD, {}).get(name, {}).get("waits", ()))]
+    outcome.waits = [asdict(one) for one in waits(recap.outputs.get(RECORD, {}).get(name, {}).get("waits"))]
     outcome.changes = host.changes
     outcome.differences = host.differences
     return outcome

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from celium_ops.fleet.fingerprint import changed, inputs, seal
 from celium_ops.fleet.model import Connection, Fleet, Host
 from celium_ops.registry.rows import Registration
-from celium_ops.remote.probe import Record, Sight
+from celium_ops.remote.probe import Record, Sight, Wait
 from celium_ops.workflows.plan import drifted, judge
 
 ROOT = Path(__file__).parents[2]
@@ -161,6 +161,26 @@ def test_leftovers_are_named_and_are_no_change():
     found = judge(FLEET, MINER, sight, rows, inputs([MINER])["miner-1"])
     assert (found.state, found.changes, found.leftovers) == ("converged", 0, (("192.0.2.10", 8001),))
     assert [(one.kind, one.name) for one in found.drift] == [("leftover", "192.0.2.10:8001")]
+
+
+WAITS = (Wait("container", "executor-db-1", "is recreated or restarted", "it is rented (pod_1)"),)
+
+
+@pytest.mark.parametrize(
+    ("rentals", "more", "only_waits"),
+    [(("pod_1",), (), True), (None, (), True), ((), (), False), (("pod_1",), (STOPPED,), False)],
+    ids=["rented", "perhaps rented", "left", "rented and drifted"],
+)
+def test_what_an_earlier_deploy_left_for_a_tenant_is_pending_until_it_is_done(rentals, more, only_waits):
+    found = plan(replace(WELL, rentals=rentals, record=Record(seal(GIVEN, "run"), more, WAITS)))
+    assert (found.state, found.changes, found.only_waits) == ("differs", 1 + len(more), only_waits)
+    assert found.drift[-1].why == "is recreated or restarted when no tenant has the host any more"
+
+
+def test_who_says_even_if_rented_waits_for_no_tenant():
+    host = replace(EXECUTOR, values=VALUES | {"celium_even_if_rented": True})
+    assert plan(replace(WELL, rentals=("pod_1",)), host=host).waits_for is None
+    assert judge(FLEET, MINER, replace(WELL, rentals=None), ROWS, inputs([MINER])["miner-1"]).waits_for is None
 
 
 def test_a_restart_of_docker_is_foretold_and_waits_for_a_rental():

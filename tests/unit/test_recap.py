@@ -3,6 +3,7 @@
 import pytest
 
 from celium_ops.runner.recap import Recap
+from celium_ops.workflows.outcomes import outcome_of
 
 
 def event(kind, host="gpu-1", task="role : Phase | Task", second=0, **data):
@@ -55,6 +56,31 @@ def test_the_reason_given_by_a_rescue_wins():
         stats(failures={"gpu-1": 1}, rescued={"gpu-1": 1}),
     )["gpu-1"]
     assert host.error == "Say why: the database is full"
+
+
+def test_a_rescue_keeps_the_code_of_what_failed():
+    failed = event("runner_on_failed", res={"msg": "a tenant's", "code": "tenant-in-stack"})
+    events = [failed, event("runner_on_failed", task="Say why", res={"msg": "the stack: a tenant's"})]
+    assert recap_of(*events, stats(failures={"gpu-1": 1}))["gpu-1"].code == "tenant-in-stack"
+    assert recap_of(*events, stats(rescued={"gpu-1": 1}))["gpu-1"].code is None
+
+
+@pytest.mark.parametrize(
+    "said", [None, 5, "x", [None], [{"name": "x"}], [{"kind": 1, "name": "", "why": "", "until": ""}]]
+)
+def test_what_waits_is_taken_only_from_an_answer_that_is_one(said):
+    recap = Recap()
+    recap.feed(event("runner_on_ok", task_action="celium.ops.record", res={"waits": said}))
+    recap.feed(stats(ok={"gpu-1": 1}))
+    assert outcome_of("gpu-1", recap).waits == []
+
+
+def test_what_waits_for_a_tenant_is_in_the_result_of_a_host():
+    wait = {"kind": "container", "name": "executor-db-1", "why": "is recreated", "until": "it is rented (pod_1)"}
+    recap = Recap()
+    recap.feed(event("runner_on_ok", task_action="celium.ops.record", res={"waits": [{**wait, "of": "executor"}]}))
+    recap.feed(stats(ok={"gpu-1": 1}))
+    assert outcome_of("gpu-1", recap).waits == [wait]
 
 
 def test_a_rescued_host_is_fine():
