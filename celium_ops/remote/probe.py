@@ -59,7 +59,7 @@ def waits(said: object) -> tuple[Wait, ...]:
     keys = ("kind", "name", "why", "until")
     entries = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     found = ([one.get(key) for key in keys] for one in entries)
-    return tuple(Wait(*words) for words in found if all(isinstance(word, str) for word in words))
+    return tuple(Wait(*map(str, words)) for words in found if all(isinstance(word, str) for word in words))
 
 
 @dataclass(frozen=True)
