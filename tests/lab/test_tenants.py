@@ -43,7 +43,7 @@ def test_what_differs_waits_for_the_tenant_and_the_rest_is_done(fleet):
     price = fleet.lab.inventory.read_bytes()
     with rented(fleet):
         before = fleet.on(HOST, _LOOK)
-        fleet.set_variable(HOST, "executor_price", 0.5)
+        fleet.set_variable(HOST, "executor_price", 0.75)
         fleet.set_variable(HOST, "celium_sysctls", {"net.ipv4.ip_local_reserved_ports": "40000-40010"})
         plan = {host["name"]: host for host in fleet.run_json("plan")["hosts"]}[HOST]
         assert any("waits for the tenant of executor-1: pod_rented" in one for one in plan["effects"]), plan
@@ -67,7 +67,7 @@ def test_what_differs_waits_for_the_tenant_and_the_rest_is_done(fleet):
         his = fleet.on(HOST, tenant)
         answer = fleet.deploy("--limit", HOST, "--even-if-rented", "--yes")
         assert (answer["rc"], answer["by_name"][HOST]["waits"]) == (0, []), answer
-        assert fleet.on(HOST, "docker exec executor-executor-1 sh -c 'echo $RENTING_PRICE'") == "0.5"
+        assert fleet.on(HOST, "docker exec executor-executor-1 sh -c 'echo $RENTING_PRICE'") == "0.75"
         assert fleet.on(HOST, tenant) == his
 
         # What runs is left alone, what does not is started: that takes nothing from a tenant.
@@ -76,10 +76,10 @@ def test_what_differs_waits_for_the_tenant_and_the_rest_is_done(fleet):
         answer = fleet.deploy("--limit", HOST)
         assert (answer["rc"], bool(answer["by_name"][HOST]["waits"])) == (0, True), answer
         assert fleet.on(HOST, "docker inspect -f '{{.State.Running}}' executor-monitor-1") == "true"
-        assert fleet.on(HOST, "docker exec executor-executor-1 sh -c 'echo $RENTING_PRICE'") == "0.5"
+        assert fleet.on(HOST, "docker exec executor-executor-1 sh -c 'echo $RENTING_PRICE'") == "0.75"
     answer = fleet.deploy("--limit", HOST)
     assert (answer["rc"], answer["by_name"][HOST]["waits"]) == (0, []), "the tenant has gone"
-    assert fleet.on(HOST, "docker exec executor-executor-1 sh -c 'echo $RENTING_PRICE'") != "0.5"
+    assert fleet.on(HOST, "docker exec executor-executor-1 sh -c 'echo $RENTING_PRICE'") != "0.75"
     assert fleet.run_json("plan", "--limit", HOST)["rc"] == 0
 
 
