@@ -14,7 +14,8 @@ from celium_ops.workflows.faults import recognise
 class HostOutcome:
     """What became of one host.
 
-    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault;
+    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault,
+    and ``code`` names it for programs if it has one;
     ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be registered;
     ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof`` is the verdict on an
     executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's registry that no host of the
@@ -27,6 +28,7 @@ class HostOutcome:
     seconds: float = 0.0
     error: str | None = None
     remedy: str | None = None
+    code: str | None = None
     registered: bool | None = None
     unassigned: bool = False
     missing: bool = False
@@ -48,7 +50,7 @@ class HostOutcome:
         self.changes += other.changes
         self.differences += other.differences
         if other.result != "ok":
-            self.result, self.error, self.remedy = other.result, other.error, other.remedy
+            self.result, self.error, self.remedy, self.code = other.result, other.error, other.remedy, other.code
 
 
 def outcome_of(name: str, recap: Recap) -> HostOutcome:
@@ -59,6 +61,7 @@ def outcome_of(name: str, recap: Recap) -> HostOutcome:
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
     error = why(host.error) if host.result == "unreachable" and host.error else host.error
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, *explained(error))
+    outcome.code = fault.code if (fault := recognise(error or "")) else None
     outcome.changes = host.changes
     outcome.differences = host.differences
     return outcome
