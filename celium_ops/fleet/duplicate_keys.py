@@ -33,11 +33,11 @@ def duplicate_keys(text: str) -> list[dict[str, Any]]:
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             found.extend(_in_mapping(node, where))
-            for key, value in node.value:
+            for key, value in reversed(node.value):  # what is appended last is looked at first
                 name = key.value if isinstance(key, yaml.ScalarNode) else "?"
                 pending.append((value, f"{where}.{name}" if where else str(name)))
         elif isinstance(node, yaml.SequenceNode):
-            pending.extend((item, f"{where}[{number}]") for number, item in enumerate(node.value))
+            pending.extend((item, f"{where}[{number}]") for number, item in reversed([*enumerate(node.value)]))
     return sorted(found, key=lambda one: one["again"])
 
 
@@ -70,4 +70,4 @@ def _lost(dropped: yaml.Node, kept: yaml.Node) -> list[str]:
 def _names(node: yaml.Node) -> list[str]:
     if not isinstance(node, yaml.MappingNode):
         return []
-    return [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    return list(dict.fromkeys(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)))
