@@ -17,6 +17,8 @@ app = group("Check and show the inventory; no host is touched.")
 def lint(settings: Settings) -> None:
     """Check the inventory: types, addresses, ports, links between hosts, misspelt keys, drivers that validators refuse.
 
+    Keys that a file gives twice and hosts that no group gives a role are named too.
+
     Example: celium-ops inventory lint -i inventory/fleet.yml
     """
     from celium_ops.cli import views

@@ -20,11 +20,14 @@ as asking must not make one. Writes one JSON object to stdout::
 
     {"hosts": {"gpu-1": {"groups": ["executors"], "variables": {"executor_ssh_port":
         {"value": 2200, "file": "/path", "line": 7, "error": null}},
-        "environment": {"files": {".env": "..."}, "error": null}}},
+        "environment": {"files": {".env": "..."}, "error": null}, "own_keys": null}},
      "error": null,
+     "duplicates": [{"file": "/path", "key": "hosts", "where": "all", "first": [2, 3], "again": [9, 3], "lost": []}],
      "witness": {"cacheable": true, "reason": null, "seen": [["file", "/path", "<digest>"]]}}
 
-A value that cannot be templated has an ``error``; ``error`` at the top means that nothing could be read. ``witness``
+A value that cannot be templated has an ``error``; ``error`` at the top means that nothing could be read. ``duplicates``
+are the keys that a file gives twice (``duplicate_keys.py``). ``own_keys`` of a host that is in none of the groups of
+``defaults`` are the names of its variables, but for those of the group ``all``; null for the other hosts. ``witness``
 says what the answer was made of (``witness.py``).
 """
 
@@ -37,6 +40,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from celium_ops.fleet.duplicate_keys import duplicate_keys
 from celium_ops.fleet.witness import Witness, before
 
 # Ansible reads its configuration while it is imported, so that is watched too.
@@ -64,6 +68,7 @@ from ansible.plugins.loader import (
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+from ansible.vars.plugins import get_vars_from_inventory_sources
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -105,19 +110,44 @@ def _is_for_connections(name: str) -> bool:
 plays_only = PlaysOnly()
 
 
+class Duplicates:
+    """The keys that are given twice in the files that the inventory is made of, decrypted ones too."""
+
+    def __init__(self) -> None:
+        self._by_file: dict[str, list[dict[str, Any]]] = {}
+
+    def watch(self) -> None:
+        """Start to check each text that Ansible parses as YAML or JSON."""
+        before(DataLoader, "load", self._check)
+
+    def _check(self, _loader: DataLoader, data: str, file_name: str | None = None, **_: Any) -> None:
+        if file_name and file_name not in self._by_file:  # two plugins may parse one file
+            self._by_file[file_name] = duplicate_keys(str(data))
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return the duplicates of all files."""
+        return [{"file": file, **one} for file, found in self._by_file.items() for one in found]
+
+
+duplicates = Duplicates()
+
+
 def main() -> None:
     """Answer the question on stdin."""
     question = json.load(sys.stdin)
     loaders = (cache_loader, filter_loader, inventory_loader, lookup_loader, test_loader, vars_loader)
     witness.watch_templates(SandboxedEnvironment, loaders)
     plays_only.watch()
+    duplicates.watch()
     if C.DEFAULT_JINJA2_EXTENSIONS:
         witness.refuse("there are extensions of Jinja")
     try:
         answer = {"hosts": resolve(question), "error": None}
     except AnsibleError as error:
         answer = {"hosts": {}, "error": describe(error)}
-    json.dump(answer | {"witness": witness.report()}, sys.stdout, default=str)
+    if found := duplicates.report():
+        witness.refuse("keys are given twice")
+    json.dump(answer | {"duplicates": found, "witness": witness.report()}, sys.stdout, default=str)
 
 
 def resolve(question: dict[str, Any]) -> dict[str, Any]:
@@ -134,16 +164,24 @@ def resolve(question: dict[str, Any]) -> dict[str, Any]:
     manager = VariableManager(loader=loader, inventory=inventory)
     defaults = {group: trusted(values) for group, values in question["defaults"].items()}
     hostvars = HostVars(inventory, manager, loader)
-    hosts = {}
+    hosts: dict[str, dict[str, Any]] = {}
     for host in inventory.get_hosts():
         groups = sorted(group.name for group in host.get_groups() if group.name != "all")
         known = [defaults.get(group, {}) for group in ["all", *groups]]
         variables = {key: value for layer in known for key, value in layer.items()}
         variables |= manager.get_vars(host=host) | {"hostvars": hostvars}
         hosts[host.name] = {"groups": groups, "variables": template(loader, variables, tuple(question["prefixes"]))}
+        hosts[host.name]["own_keys"] = None if defaults.keys() & {*groups} else own_keys(loader, question, host)
         if "environments" in question:
             hosts[host.name]["environment"] = environment(loader, variables, question["environments"], groups)
     return hosts
+
+
+def own_keys(loader: DataLoader, question: dict[str, Any], host: Any) -> list[str]:
+    """Return the names of the variables that a host has from itself and from its groups other than ``all``."""
+    owners = [*(group for group in host.get_groups() if group.name != "all"), host]
+    beside = get_vars_from_inventory_sources(loader, [question["inventory"]], owners, "task")  # group_vars, host_vars
+    return sorted({str(key) for owner in owners for key in owner.vars} | {str(key) for key in beside})
 
 
 def trusted(value: Any) -> Any:

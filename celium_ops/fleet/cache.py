@@ -24,7 +24,7 @@ from celium_ops.base.paths import cache_dir
 KEPT = 32
 """Entries that are kept, the newest first; an inventory has one."""
 
-_SOURCES = ("ansible_inventory.py", "cache.py", "witness.py")
+_SOURCES = ("ansible_inventory.py", "cache.py", "duplicate_keys.py", "witness.py")
 _START = ("LANG", "LC_", "PYTHON", "TZ")
 """Variables of the environment that an interpreter reads before anybody can watch it."""
 

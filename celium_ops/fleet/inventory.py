@@ -6,7 +6,7 @@ import difflib
 import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import yaml
 from celium_ops.base.errors import UsageError
 from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, all_variables, load_contracts
 from celium_ops.fleet.model import Connection, Fleet, Host, Role
-from celium_ops.fleet.resolve import CONNECTION, PREFIXES, Located, ResolvedHost, resolve
+from celium_ops.fleet.resolve import CONNECTION, PREFIXES, DuplicateKey, Located, ResolvedHost, resolve_all
 from celium_ops.fleet.values import WrongValueError, check, is_lasting, is_pinned, renting_mappings, renting_range
 from celium_ops.fleet.wallets import wallet_faults
 
@@ -29,10 +29,20 @@ ROLES: dict[str, Role] = {"miners": "miner", "executors": "executor", "validator
 PUBLIC = ("finney", "test")
 """Networks on which others would meet what a lab pretends to be."""
 
+WITHOUT_ROLE = "host-without-role"
+"""The code of a finding about a host that is in no role's group."""
+DUPLICATE_KEY = "duplicate-key"
+"""The code of a finding about a key that a file gives twice."""
+
+_OF_ROLES = tuple(prefix for prefix in PREFIXES if prefix != "firewall_")
+"""Keys that only a host with a role needs; the firewall's role is of use to others too."""
+_CLOSE = 0.8
+"""Similarity (difflib's ratio) from which the name of a group is taken for a misspelt one."""
+
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong, or doubtful, in an inventory."""
+    """Something wrong, or doubtful, in an inventory; ``code`` names those that other commands decide by."""
 
     severity: Severity
     message: str
@@ -42,6 +52,7 @@ class Finding:
     key: str | None = None
     found: Any = None
     expected: str | None = None
+    code: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as ``inventory lint --json`` promises it."""
@@ -66,6 +77,7 @@ def stop_at_errors(findings: Iterable[Finding]) -> None:
         UsageError: the first error found, with the number of the others.
     """
     errors = [finding for finding in findings if finding.severity == "error"]
+    errors.sort(key=lambda finding: finding.code != DUPLICATE_KEY)  # other errors may follow from what is lost
     if errors:
         first, others = errors[0], len(errors) - 1
         more = f" (and {others} more)" if others else ""
@@ -76,7 +88,7 @@ def stop_at_errors(findings: Iterable[Finding]) -> None:
             line=first.line,
             key=first.key,
             remedy="celium-ops inventory lint shows every finding; nothing was touched",
-            code="wrong-inventory",
+            code=first.code or "wrong-inventory",
         )
 
 
@@ -86,8 +98,9 @@ def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:
     Raises:
         UsageError: Ansible cannot read the inventory at all.
     """
-    resolved = resolve(inventory)
-    findings: list[Finding] = []
+    read = resolve_all(inventory)
+    resolved = read.hosts
+    findings = [_given_again(duplicate) for duplicate in read.duplicates]
     hosts: dict[str, Host] = {}
     for host in resolved.values():
         checker = _HostChecker(host, inventory)
@@ -102,6 +115,22 @@ def check_inventory(inventory: Path) -> tuple[Fleet, list[Finding]]:
     fleet = Fleet(inventory, hosts)
     findings.extend(_between_hosts(fleet, resolved))
     return fleet, sorted(findings, key=lambda finding: (finding.file or "", finding.line or 0))
+
+
+def _given_again(duplicate: DuplicateKey) -> Finding:
+    (first, column), (line, again) = duplicate.first, duplicate.again
+    where = f" in {duplicate.where}" if duplicate.where else ""
+    lost = f"; {', '.join(duplicate.lost)} would be lost" if duplicate.lost else ""
+    return Finding(
+        "error",
+        f"{duplicate.key} is given twice{where}, at line {first} column {column} and at line {line} column {again}:"
+        f" Ansible uses only the last one{lost}",
+        file=duplicate.file,
+        line=line,
+        key=duplicate.key,
+        expected="the key once, with everything that belongs to it",
+        code=DUPLICATE_KEY,
+    )
 
 
 class _HostChecker:
@@ -121,6 +150,7 @@ class _HostChecker:
             yield self._at_host("is in the groups of two roles", expected=f"one of {', '.join(ROLES)}")
         yield from self._unknown_keys()
         if self.role is None:
+            yield self._without_role()
             return
         yield from self._connection()
         for contract in load_contracts().values():
@@ -130,6 +160,22 @@ class _HostChecker:
         if self.role == "executor":
             yield from self._ports()
         yield from self._wallet()
+
+    def _without_role(self) -> Finding:
+        """Return the finding about a host that every command leaves out: an error where that is surely not meant."""
+        groups = [group for group in self.host.groups if group != "ungrouped"]
+        shown = f"its groups: {', '.join(groups)}" if groups else "it has no group"
+        near = {group: match[0] for group in groups if (match := _role_group_like(group))}
+        keys = [key for key in self.host.own_keys if key.startswith(_OF_ROLES)]
+        why = [f"{group} looks like {match}" for group, match in near.items()]
+        why += [f"it has {keys[0]}, which only a host with a role needs"] if keys else []
+        return replace(
+            self._at_host(f"is in no group that gives it a role ({'; '.join([shown, *why])}), so it is left out"),
+            severity="error" if why else "warning",
+            found=groups,
+            expected=f"a host of {' or '.join(near.values() or ROLES)}",
+            code=WITHOUT_ROLE,
+        )
 
     def _at_host(self, message: str, key: str | None = None, expected: str | None = None) -> Finding:
         return Finding(
@@ -234,6 +280,11 @@ class _HostChecker:
             if taken:
                 message = f"{key}: {taken.pop()} is a port of the executor itself, so no renter can have it"
                 yield self._at(key, message, expected="ports without executor_external_port and executor_ssh_port")
+
+
+def _role_group_like(name: str) -> list[str]:
+    """Return the role's group for which the name of another group is probably meant, if there is one."""
+    return difflib.get_close_matches(name.lower().replace("-", "_"), ROLES, n=1, cutoff=_CLOSE)
 
 
 def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[Finding]:

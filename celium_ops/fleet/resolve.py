@@ -57,11 +57,38 @@ class Environment:
 
 @dataclass(frozen=True)
 class ResolvedHost:
-    """A host of the inventory: its groups and its variables, defaults of its roles included."""
+    """A host of the inventory: its groups and its variables, defaults of its roles included.
+
+    ``own_keys`` of a host that has no role are the names of its variables, but for those of the group ``all``.
+    """
 
     name: str
     groups: tuple[str, ...]
     variables: dict[str, Located]
+    own_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DuplicateKey:
+    """A key that stands twice in one mapping of a file: Ansible keeps the last value, and ``lost`` is gone.
+
+    ``where`` is the path of the mapping, empty for the file's own; ``first`` and ``again`` are line and column.
+    """
+
+    file: str
+    key: str
+    where: str
+    first: tuple[int, int]
+    again: tuple[int, int]
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An inventory as Ansible sees it: its hosts by name, and the keys that its files give twice."""
+
+    hosts: dict[str, ResolvedHost]
+    duplicates: tuple[DuplicateKey, ...] = ()
 
 
 def must_exist(inventory: Path) -> None:
@@ -80,7 +107,12 @@ def must_exist(inventory: Path) -> None:
 
 
 def resolve(inventory: Path) -> dict[str, ResolvedHost]:
-    """Return the hosts of an inventory, by name.
+    """Return the hosts of an inventory, by name; raises what ``resolve_all`` does."""
+    return resolve_all(inventory).hosts
+
+
+def resolve_all(inventory: Path) -> Resolved:
+    """Return the hosts of an inventory, and the keys that its files give twice.
 
     Ansible is asked only if anything that its last answer was made of has changed (``cache.py``).
 
@@ -90,13 +122,13 @@ def resolve(inventory: Path) -> dict[str, ResolvedHost]:
     """
     must_exist(inventory)
     question, environment = _question(inventory), _environment()
-    hosts = cache.recall(inventory, question, environment)
+    hosts, duplicates = cache.recall(inventory, question, environment), ()
     if hosts is None:
         answer = _answer(inventory, question, environment)
-        hosts = answer["hosts"]
-        if answer["witness"]["cacheable"]:
+        hosts, duplicates = answer["hosts"], answer["duplicates"]
+        if answer["witness"]["cacheable"]:  # it is not while there are duplicates
             cache.keep(inventory, question, environment, answer["witness"]["seen"], hosts)
-    return {name: _host(name, host) for name, host in hosts.items()}
+    return Resolved({name: _host(name, host) for name, host in hosts.items()}, tuple(map(_duplicate, duplicates)))
 
 
 def _question(inventory: Path) -> dict[str, Any]:
@@ -188,4 +220,8 @@ def _ask(question: dict[str, Any], environment: dict[str, str]) -> dict[str, Any
 
 def _host(name: str, host: dict[str, Any]) -> ResolvedHost:
     variables = {key: Located(**entry) for key, entry in host["variables"].items()}
-    return ResolvedHost(name=name, groups=tuple(host["groups"]), variables=variables)
+    return ResolvedHost(name, tuple(host["groups"]), variables, tuple(host["own_keys"] or ()))
+
+
+def _duplicate(one: dict[str, Any]) -> DuplicateKey:
+    return DuplicateKey(**one | {name: tuple(one[name]) for name in ("first", "again", "lost")})

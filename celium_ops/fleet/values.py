@@ -117,6 +117,28 @@ def _path(value: Any) -> str:
     return str(value)
 
 
+def _mount_name(value: Any) -> str:
+    return _mountable(_name(value))
+
+
+def _mount_path(value: Any) -> str:
+    return _mountable(_path(value))
+
+
+def _mountable(text: str) -> str:
+    """Check what becomes a part of a volume in Compose's short form, ``host:container:mode``."""
+    if ":" in text or not text.isprintable():
+        raise WrongValueError("a text without colons and control characters, which no volume of Compose can have")
+    return text
+
+
+def _db_name(value: Any) -> str:
+    # It stands in an address as it is: SQLAlchemy decodes the user and the password there, the name never.
+    if not re.fullmatch(r"[\w.~-]+", _text(value), re.ASCII):
+        raise WrongValueError("the name of a database: letters without accents, digits and any of . _ ~ -")
+    return str(value)
+
+
 def _device(value: Any) -> str:
     # What a shell would take apart is in the name of no disk.
     if not re.fullmatch(r"/dev(/[\w.:+@=,-]+)+", _text(value)) or "/../" in f"{value}/":
@@ -246,6 +268,9 @@ _CHECKERS: dict[str, Callable[[Any], Any]] = {
     "path": _path,
     "device": _device,
     "name": _name,
+    "db_name": _db_name,
+    "mount_name": _mount_name,
+    "mount_path": _mount_path,
     "port": _port,
     "port_range": _port_range,
     "port_mappings": _port_mappings,

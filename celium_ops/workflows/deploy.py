@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celium_ops.base.errors import GuardError
-from celium_ops.fleet.inventory import load_fleet, stop_at_errors
+from celium_ops.fleet.inventory import ROLES, WITHOUT_ROLE, Finding, check_inventory, stop_at_errors
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
@@ -96,12 +96,16 @@ def deploy(
     Raises:
         UsageError: the inventory is wrong, the limit matches no host, or validators would refuse a driver; nothing was
             touched.
-        GuardError: another deploy is under way, or the inventory's dialect cannot work on its chain.
+        GuardError: another deploy is under way, the inventory's dialect cannot work on its chain, or rows are to be
+            removed while the inventory has hosts without a role.
         CeliumError: Ansible did not run at all.
         KeyboardInterrupt: ctrl-c.
     """
-    fleet = load_fleet(wish.inventory)
+    fleet, findings = check_inventory(wish.inventory)
+    stop_at_errors(findings)
     stop_at_errors(driver_findings(fleet))
+    if wish.prune:
+        _refuse_without_role(findings)
     selected = select(fleet, wish.limit)
     _refuse_outdated(wish, selected)
     state = fleet_dir(wish.inventory)
@@ -151,6 +155,23 @@ def _tenanted(fleet: Fleet, leftovers: Collection[Endpoint]) -> dict[Endpoint, s
     moved = {host.name: host.endpoint for host in fleet.of_role("executor") if host.endpoint in leftovers}
     taken = tenanted(probe([fleet.hosts[name] for name in moved]))
     return {moved[name]: why for name, why in taken.items()}
+
+
+def _refuse_without_role(findings: Iterable[Finding]) -> None:
+    """Refuse to remove rows while hosts are left out: the rows of such executors would look like leftovers."""
+    if left_out := [finding for finding in findings if finding.code == WITHOUT_ROLE]:
+        shown = [f"{one.host} ({one.file}{f':{one.line}' if one.line else ''})" for one in left_out]
+        more = f" and {len(shown) - _MOST_SHOWN} more" if len(shown) > _MOST_SHOWN else ""
+        first = left_out[0]
+        raise GuardError(
+            f"--prune is refused: in no group that gives them a role are {', '.join(shown[:_MOST_SHOWN])}{more},"
+            " so their rows would be removed if they are executors",
+            host=first.host,
+            file=first.file,
+            line=first.line,
+            remedy=f"put them into {', '.join(ROLES)}, or out of this inventory, then deploy --prune again",
+            code="prune-without-role",
+        )
 
 
 def _refuse_outdated(wish: Wish, selected: list[Host]) -> None:
@@ -284,6 +305,8 @@ def _tenants(job: _Job) -> dict[str, tuple[str, ...]]:
     return {host.name: ("unknown",) if host.rentals is None else host.rentals for host in job.plan.hosts}
 
 
+_MOST_SHOWN = 10
+"""Hosts that a message names."""
 _JUDGED = {"_nvidia_docker_driver_judged": True}
 """The role has only the rules that came with us; drivers are judged here, by the operator's where there are some."""
 _NO_NEW_ROWS = {"miner_register_new": False}

@@ -8,25 +8,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """A known fault: ``cause`` in a few words, and what an operator does about it."""
+    """A known fault: ``cause`` in a few words, what an operator does about it, and its ``code`` if it has one."""
 
     pattern: re.Pattern[str]
     cause: str
     remedy: str
+    code: str | None = None
 
 
 NO_ANSWER = "the host does not answer"
 """The cause of what no other way of ours or Ansible's to the same place could heal."""
 
 
-def _fault(pattern: str, cause: str, remedy: str) -> Fault:
-    return Fault(re.compile(pattern, re.IGNORECASE), cause, remedy)
+def _fault(pattern: str, cause: str, remedy: str, code: str | None = None) -> Fault:
+    return Fault(re.compile(pattern, re.IGNORECASE), cause, remedy, code)
 
 
 UNHEALTHY = _fault(
     r"is unhealthy|application not healthy|dependency failed to start|didn't complete successfully|exited \(\d+\)",
     "a container does not get healthy",
     "its last lines say why; celium_start_timeout is how long it may take",
+)
+
+HOTKEY_UNREADABLE = (
+    "the hotkey's file cannot be read by upstream's programs",
+    "tools of today (bittensor-wallet from 4.1, SDK 11) write cryptoType as a number: take that field out of the file"
+    " on the host, or give miner_wallet_source or validator_wallet_source, from which it is copied without the field",
+    "hotkey-unreadable",
 )
 
 # The first that matches counts, so what is special stands before what is general.
@@ -82,6 +90,7 @@ FAULTS = (
         "the password of a database is not known",
         "give it as executor_db_password, miner_db_password or validator_db_password, best in a vault",
     ),
+    _fault(r"hotkeys/.* cannot be read by the \w+:", *HOTKEY_UNREADABLE),
     _fault(
         r"could not select device driver|nvidia-container-cli|nvidia-smi: not found",
         "Docker cannot give GPUs to a container",
@@ -143,6 +152,7 @@ LAST_WORDS = (
         "the database has another password",
         "a database keeps the password it was made with: put that one into the inventory or the folder of secrets",
     ),
+    _fault(r"failed to parse keyfile data|KeyFileError", *HOTKEY_UNREADABLE),
 )
 
 

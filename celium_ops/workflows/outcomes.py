@@ -17,7 +17,7 @@ class HostOutcome:
 
     ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known
     fault; ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be
-    registered; ``code`` is what a module of ours calls the error; ``waits`` are the changes that were left for the
+    registered; ``code`` names the error for programs; ``waits`` are the changes that were left for the
     end of a rental; ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof``
     is the verdict on an executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's
     registry that no host of the inventory has.
@@ -29,11 +29,11 @@ class HostOutcome:
     seconds: float = 0.0
     error: str | None = None
     remedy: str | None = None
+    code: str | None = None
     registered: bool | None = None
     unassigned: bool = False
     missing: bool = False
     proof: str | None = None
-    code: str | None = None
     waits: list[dict[str, Any]] = field(default_factory=list)
     postponed: list[dict[str, Any]] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ def outcome_of(name: str, recap: Recap) -> HostOutcome:
         return HostOutcome(name, "failed", error=f"was never reached: {words}")
     error = why(host.error) if host.result == "unreachable" and host.error else host.error
     outcome = HostOutcome(name, host.result or "failed", host.changed, host.seconds, *explained(error))
-    outcome.code = host.code
+    outcome.code = host.code or (fault.code if (fault := recognise(error or "")) else None)
     outcome.waits = [asdict(one) for one in waits(recap.outputs.get(RECORD, {}).get(name, {}).get("waits"))]
     outcome.changes = host.changes
     outcome.differences = host.differences

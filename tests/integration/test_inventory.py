@@ -123,6 +123,10 @@ WRONG = [
     ),
     ("hosts:\n        gpu-1", "hosts:\n        miner-1: {}\n        gpu-1", 9, None, "groups of two roles"),
     ("miner_wallet_name: wallet", "miner_wallet_name: ../wallet", 11, "miner_wallet_name", "without its folder"),
+    ("miner_wallet_name: wallet", 'miner_wallet_name: "a:b"', 11, "miner_wallet_name", "a text without colons"),
+    ("shared_port: 9000", 'miner_wallet_dir: "/srv/a:b"', 4, "miner_wallet_dir", "a text without colons"),
+    ("shared_port: 9000", "executor_db_name: my db", 4, "executor_db_name", "letters without accents, digits"),
+    ("shared_port: 9000", "miner_db_name: a/b", 4, "miner_db_name", "letters without accents, digits"),
     (
         "executor_ssh_port:",
         "executor_renting_port_range: 8000-9000\n          executor_ssh_port:",
@@ -200,6 +204,179 @@ def test_group_vars_and_host_vars_are_read_and_named(inventory):
     assert [(finding.file, finding.line, finding.key) for finding in findings] == [
         (str(host_vars), 2, "executor_price")
     ]
+
+
+SECOND_HOSTS = f"""{FLEET}\
+      hosts:
+        gpu-2: {{ansible_host: 192.0.2.3, executor_miner: miner-1}}
+"""
+MERGED = f"""{FLEET}\
+        gpu-9: &nine
+          <<: {{executor_price: 1}}
+          <<: {{executor_weight: 1}}
+          ansible_host: 192.0.2.9
+          executor_miner: miner-1
+        gpu-8: {{<<: *nine, ansible_host: 192.0.2.8}}
+"""
+
+# (what it is, its files, the file, the line and the key of the error, a piece of the message)
+DUPLICATES = [
+    (
+        "a second list of hosts",
+        {"fleet.yml": SECOND_HOSTS},
+        "fleet.yml",
+        21,
+        "hosts",
+        "in all.children.executors, at line 15 column 7 and at line 21 column 7: Ansible uses only the last one;"
+        " gpu-1 would be lost",
+    ),
+    (
+        "a host twice",
+        {"fleet.yml": FLEET + "        gpu-1: {executor_miner: miner-1}\n"},
+        "fleet.yml",
+        21,
+        "gpu-1",
+        "ansible_host, executor_validator, executor_ssh_port would be lost",
+    ),
+    (
+        "a key of a host",
+        {"fleet.yml": FLEET + "          executor_miner: miner-1\n"},
+        "fleet.yml",
+        21,
+        "executor_miner",
+        "all.children.executors.hosts.gpu-1, at line 18 column 11",
+    ),
+    (
+        "a key of the variables of a group, quoted once",
+        {"fleet.yml": FLEET.replace("  shared_port: 9000", '  shared_port: 9000\n    "shared_port": 9000')},
+        "fleet.yml",
+        5,
+        "shared_port",
+        "in all.vars",
+    ),
+    (
+        "a key deep in a value, in a list",
+        {"group_vars/all.yml": "anything:\n  - {a: 1, b: 2,\n     a: 3}\n"},
+        "group_vars/all.yml",
+        3,
+        "a",
+        "in anything[0], at line 2 column 6 and at line 3 column 6",
+    ),
+    (
+        "a key of a host's file",
+        {"host_vars/gpu-1.yml": "executor_price: 1\nexecutor_price: 1\n"},
+        "host_vars/gpu-1.yml",
+        2,
+        "executor_price",
+        "executor_price is given twice, at line 1",
+    ),
+    (
+        "a key in JSON",
+        {"host_vars/gpu-1.json": '{"executor_price": 1,\n\t"executor_price": 2}'},
+        "host_vars/gpu-1.json",
+        2,
+        "executor_price",
+        "given twice",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "file", "line", "key", "message"), [case[1:] for case in DUPLICATES], ids=[case[0] for case in DUPLICATES]
+)
+def test_a_key_that_is_given_twice_is_an_error_with_both_places(inventory, files, file, line, key, message):
+    for name, content in files.items():
+        (inventory.parent / name).parent.mkdir(exist_ok=True)
+        (inventory.parent / name).write_text(content)
+    for _ in ("read", "read again, perhaps from the cache"):
+        found = [finding for finding in check_inventory(inventory)[1] if finding.code == "duplicate-key"]
+        assert [(one.severity, one.file, one.line, one.key) for one in found] == [
+            ("error", str(inventory.parent / file), line, key)
+        ]
+        assert message in found[0].message
+    with pytest.raises(UsageError) as caught:
+        load_fleet(inventory)
+    assert (caught.value.code, caught.value.line) == ("duplicate-key", line), "the cause goes before what follows"
+
+
+def test_what_merge_keys_give_may_be_given_again(inventory):
+    inventory.write_text(MERGED)
+    fleet, findings = check_inventory(inventory)
+    assert findings == []
+    assert fleet.hosts["gpu-8"].values["executor_price"] == 1
+    assert fleet.hosts["gpu-8"].endpoint == ("192.0.2.8", 8001)
+
+
+def test_keys_given_twice_in_an_encrypted_file_are_found(inventory, monkeypatch):
+    password = inventory.with_name("password")
+    password.write_text("secret")
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(password))
+    host_vars = inventory.parent / "host_vars" / "gpu-1.yml"
+    host_vars.parent.mkdir()
+    host_vars.write_text("executor_price: 1\nexecutor_price: 2\n")
+    subprocess.run(["ansible-vault", "encrypt", str(host_vars)], check=True, capture_output=True)
+    found = [finding for finding in check_inventory(inventory)[1] if finding.severity == "error"]
+    assert [(one.code, one.file, one.line) for one in found] == [("duplicate-key", str(host_vars), 2)]
+
+
+# (what stands at the end of the inventory, severity, line, groups, a piece of the message)
+WITHOUT_ROLE = [
+    (
+        "    bastions: {hosts: {jump: {ansible_host: 192.0.2.9}}}\n",
+        "warning",
+        21,
+        ["bastions"],
+        "(its groups: bastions)",
+    ),
+    ("    gpu-hosts: {hosts: {gpu-2: }}\n", "warning", 21, ["gpu-hosts"], "gpu-2 is in no group that gives it a role"),
+    ("  hosts:\n    gpu-2:\n", "warning", 22, [], "(it has no group)"),
+    ("    executor: {hosts: {gpu-2: }}\n", "error", 21, ["executor"], "executor looks like executors"),
+    ("    executers: {hosts: {gpu-2: }}\n", "error", 21, ["executers"], "executers looks like executors"),
+    ("    Miner: {hosts: {gpu-2: }}\n", "error", 21, ["Miner"], "Miner looks like miners"),
+    ("    validatros: {hosts: {gpu-2: }}\n", "error", 21, ["validatros"], "validatros looks like validators"),
+    ("    a: {hosts: {gpu-2: {executor_miner: miner-1}}}\n", "error", 21, ["a"], "it has executor_miner, which only"),
+    ("    a: {vars: {celium_network: local}, hosts: {gpu-2: }}\n", "error", 21, ["a"], "it has celium_network"),
+    ("    a: {vars: {firewall_manage: true}, hosts: {gpu-2: }}\n", "warning", 21, ["a"], "groups: a)"),
+    ("    a: {hosts: {gpu-2: }}\n    b: {children: {a: }}\n", "warning", 21, ["a", "b"], "its groups: a, b)"),
+]
+
+
+@pytest.mark.parametrize(("end", "severity", "line", "groups", "message"), WITHOUT_ROLE)
+def test_a_host_without_a_role_is_named(inventory, end, severity, line, groups, message):
+    inventory.write_text(FLEET.replace("shared_port: 9000", "shared_port: 9000\n    miner_external_port: 8000") + end)
+    (found,) = check_inventory(inventory)[1]
+    assert (found.severity, found.code, found.file, found.line, found.found) == (
+        severity, "host-without-role", str(inventory), line + 1, groups,
+    )  # fmt: skip
+    assert message in found.message
+    assert found.expected.startswith("a host of ")
+
+
+def test_a_host_without_a_role_that_has_a_file_of_our_keys_is_an_error(inventory):
+    (inventory.parent / "group_vars").mkdir()
+    (inventory.parent / "group_vars" / "a.yml").write_text("executor_price: 1\n")
+    inventory.write_text(FLEET + "    a: {hosts: {gpu-2: }}\n")
+    (found,) = check_inventory(inventory)[1]
+    assert (found.severity, found.code) == ("error", "host-without-role")
+
+
+def test_nothing_is_pruned_while_hosts_are_left_out(inventory, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    inventory.write_text(FLEET + "    gpu-hosts: {hosts: {gpu-2: }}\n")
+    for more in ([], ["--check"], ["--limit", "gpu-1"]):
+        done = run("deploy", "--prune", "--yes", "--json", "-i", str(inventory), *more)
+        error = json.loads(done.stdout)["error"]
+        assert (done.returncode, error["code"], error["file"], error["line"]) == (
+            4, "prune-without-role", str(inventory), 21,
+        )  # fmt: skip
+        assert f"gpu-2 ({inventory}:21)" in error["message"]
+    inventory.write_text(FLEET + "    executer: {hosts: {gpu-2: }}\n")
+    done = run("deploy", "--prune", "--yes", "--json", "-i", str(inventory))
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "host-without-role")
+    inventory.write_text(SECOND_HOSTS)
+    done = run("deploy", "--prune", "--yes", "--json", "-i", str(inventory))
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "duplicate-key")
+    assert not (tmp_path / "state").exists(), "nothing was begun"
 
 
 def test_two_executors_cannot_share_an_endpoint(inventory):

@@ -228,6 +228,49 @@ def test_a_hotkey_that_is_not_the_inventorys_stops_a_validator_and_leaves_it_run
     assert fleet.started() == before
 
 
+def test_a_hotkey_of_todays_tools_becomes_readable_without_a_restart(fleet):
+    """The lab's wallets are made by SDK 11, whose cryptoType is a number; upstream's older readers want texts."""
+    files = {
+        name: (fleet.lab.folder / "wallets/lab-validator-1" / name) for name in ("hotkeys/default", "coldkeypub.txt")
+    }
+    own = {name: json.loads(file.read_bytes()) for name, file in files.items()}
+    assert {key["cryptoType"] for key in own.values()} == {1}
+    readable = {name: {field: key[field] for field in key if field != "cryptoType"} for name, key in own.items()}
+    there = "/root/.bittensor/wallets/lab-validator-1/"
+
+    def on_host():
+        return {name: json.loads(fleet.on("validator-1", f"cat {there}{name}")) for name in files}
+
+    before, inventory = fleet.started(), fleet.lab.inventory.read_bytes()
+    assert on_host() == readable
+    # As an earlier version left it: the next deploy writes it again, and no container notices.
+    for name, file in files.items():
+        fleet.on("validator-1", f"cat > {there}{name} <<'end'\n{file.read_text()}\nend\n")
+    assert on_host() == own
+    fleet.set_variable("validator-1", "validator_wallet_source", None)
+    try:
+        answer = fleet.deploy("--limit", "validators", "--diff")
+        failed = answer["by_name"]["validator-1"]
+        assert (answer["rc"], failed["code"]) == (1, "hotkey-unreadable"), answer
+        assert f"{there}hotkeys/default cannot be read by the validator: cryptoType is not a text" in failed["error"]
+        assert "validator_wallet_source" in failed["remedy"]
+        assert on_host() == own, "a key that we did not bring is left as it is"
+    finally:
+        fleet.lab.inventory.write_bytes(inventory)
+    checked = fleet.deploy("--limit", "validators", "--check", "--diff")
+    assert checked["rc"] == 3, checked
+    mended = fleet.deploy("--limit", "validators", "--diff")
+    assert (mended["ok"], mended["by_name"]["validator-1"]["changed"] > 0) == (True, True), mended
+    assert on_host() == readable
+    assert fleet.run_json("plan", "--limit", "validators")["changes"] == 0
+    assert fleet.deploy("--full", "--limit", "validators")["by_name"]["validator-1"]["changed"] == 0
+    assert fleet.started() == before
+    said = json.dumps([answer, checked, mended])
+    assert not [
+        field for field in ("secretSeed", "secretPhrase", "privateKey") if own["hotkeys/default"][field] in said
+    ]
+
+
 def test_a_stack_that_does_not_get_healthy_is_shown_with_its_last_words(fleet):
     # The miner's port is taken on the host by something else, as an operator would meet it.
     fleet.on("executor-2", "docker rm -f executor-executor-1")

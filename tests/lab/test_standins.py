@@ -298,11 +298,13 @@ print(json.dumps(answer))
 
 @pytest.fixture(scope="session")
 def wallets(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, Any]) -> Path:
-    """A wallet folder that holds one hotkey and nothing else."""
+    """A wallet folder that holds one hotkey, twice, and nothing else."""
     folder = tmp_path_factory.mktemp("wallets")
     (folder / "default" / "hotkeys").mkdir(parents=True)
     hotkey = {"ss58Address": keys["miner"]["address"], "secretSeed": keys["miner"]["seed"]}
     (folder / "default" / "hotkeys" / "default").write_text(json.dumps(hotkey))
+    # As bittensor-wallet from 4.1 writes it, which upstream's older one cannot read.
+    (folder / "default" / "hotkeys" / "today").write_text(json.dumps(hotkey | {"cryptoType": 1}))
     return folder
 
 
@@ -884,6 +886,7 @@ def test_miner_starts_though_its_migration_failed(start_miner: Callable[..., Con
     [
         ({"SQLALCHEMY_DATABASE_URI": "postgresql://postgres:x@127.0.0.1:1/x"}, 1, "the database does not answer"),
         ({"BITTENSOR_WALLET_HOTKEY_NAME": "nobody"}, 1, "KeyFileError"),
+        ({"BITTENSOR_WALLET_HOTKEY_NAME": "today"}, 1, "KeyFileError: Deserialization error: Failed to parse keyfile"),
         ({"BITTENSOR_WALLET_NAME": ""}, 1, "Wallet not configured"),
         ({"EXTERNAL_IP_ADDRESS": None}, 1, "external_ip_address"),
         ({"EXTERNAL_PORT": ""}, 1, "external_port"),

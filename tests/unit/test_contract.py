@@ -27,6 +27,15 @@ def test_status_expects_the_services_of_the_compose_template(role):
     assert tuple(sorted(re.findall(r"^  (\w+):$", services, re.MULTILINE))) == SERVICES[role]
 
 
+@pytest.mark.parametrize("role", ["executor", "miner", "validator"])
+def test_what_cannot_be_escaped_is_restricted(role):
+    variables = load_contracts()[role].variables
+    assert variables[f"{role}_db_name"].type == "db_name", "the name in an address of a database is never decoded"
+    if role != "executor":
+        types = [variables[f"{role}_wallet_{part}"].type for part in ("dir", "name")]
+        assert types == ["mount_path", "mount_name"], "a colon separates the parts of a volume"
+
+
 @pytest.mark.parametrize("role", load_contracts())
 def test_every_default_is_of_its_own_type(role):
     from celium_ops.fleet.values import check

@@ -65,6 +65,16 @@ SEEN = [
         "the database has another password",
     ),
     (
+        "/root/.bittensor/wallets/w/hotkeys/default cannot be read by the miner: cryptoType is not a text; the"
+        " containers that run were left alone",
+        "the hotkey's file cannot be read by upstream's programs",
+    ),
+    (
+        "container miner-miner-1 is unhealthy\nminer-miner-1 (restarting) said last:\n"
+        "  bittensor_wallet.KeyFileError: Deserialization error: Failed to parse keyfile data.",
+        "the hotkey's file cannot be read by upstream's programs",
+    ),
+    (
         "Error response from daemon: cannot stop container: 9f5f: tried to kill container, but did not receive an exit"
         " event\nexecutor-executor-1 (restarting) said last:\n  FATAL:  password authentication failed for user",
         "Docker has lost a container",
@@ -80,6 +90,11 @@ def test_a_known_fault_is_recognised(message, cause):
     found = recognise(f"Some | Task: {message}\nmore lines")
     assert found
     assert (found.cause, bool(found.remedy)) == (cause, True)
+
+
+def test_programs_know_an_unreadable_hotkey_by_its_code():
+    found = [fault.code for message, _ in SEEN if (fault := recognise(message)) and "hotkey" in fault.cause]
+    assert found == ["hotkey-unreadable"] * 2
 
 
 def test_every_fault_is_recognised_by_something_seen_and_nothing_else_is_one():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from ansible_collections.celium.ops.plugins.filter.env_value import env_value
+from ansible_collections.celium.ops.plugins.filter.readable_key import readable_key
 from ansible_collections.celium.ops.plugins.module_utils import managed
 from ansible_collections.celium.ops.plugins.module_utils import registry_plan as plan
 from ansible_collections.celium.ops.plugins.module_utils import registry_transaction as transaction
@@ -26,6 +27,40 @@ def test_merging_sets_our_keys_and_keeps_the_others(old, new):
     assert {key: merged[key] for key in old.keys() - new.keys()} == {key: old[key] for key in old.keys() - new.keys()}
     assert merge(merged, new) == merged
     assert merge({}, new) == new
+
+
+KEY = {"secretSeed": "0x00", "ss58Address": "5F", "publicKey": None, "é": "ü ✓"}
+# (the content of a key file, whether upstream's programs need another in its place)
+KEY_FILES = [
+    ({**KEY, "cryptoType": 1}, True),
+    ({"cryptoType": 1.0, **KEY}, True),
+    ({"cryptoType": True, **KEY}, True),
+    ({"cryptoType": [], **KEY}, True),
+    ({"cryptoType": "1", **KEY}, False),
+    ({"cryptoType": None, **KEY}, False),
+    (KEY, False),
+    ([1], False),
+    (b"$NACL\x00\xff\xfe", False),
+    (b"$ANSIBLE_VAULT;1.1;AES256\n6162", False),
+    (b"", False),
+    (b"[" * 100_000, False),
+]
+
+
+@pytest.mark.parametrize(("content", "changed"), KEY_FILES)
+def test_a_key_is_written_so_that_upstream_reads_it_and_only_then(tmp_path, content, changed):
+    file = tmp_path / "default"
+    file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    before = file.read_bytes()
+    written = readable_key(str(file))
+    assert file.read_bytes() == before, "the operator's file is left as it is"
+    assert (written is not None) is changed
+    if changed:
+        assert json.loads(written) == KEY
+        assert list(json.loads(written)) == list(KEY)
+        file.write_text(written)
+        assert readable_key(str(file)) is None
+    assert readable_key(str(tmp_path / "missing")) is None
 
 
 VALUE = st.booleans() | st.integers() | st.text(max_size=3)

@@ -25,6 +25,12 @@ GOOD = [
     ("amount", 0, 0.0),
     ("amount", "0.5", 0.5),
     ("path", "~/wallets", "~/wallets"),
+    ("name", "my wallet #1", "my wallet #1"),
+    ("mount_name", 'my wallet $1 "é" 🜲', 'my wallet $1 "é" 🜲'),
+    ("mount_path", "/srv/wallets $1", "/srv/wallets $1"),
+    ("mount_path", "~/.bittensor/wallets", "~/.bittensor/wallets"),
+    ("db_name", "compute-subnet-db", "compute-subnet-db"),
+    ("db_name", "a_b.c~D-9", "a_b.c~D-9"),
     ("percent", "50", 50),
     ("percent", 100, 100),
     ("hotkeys", [HOTKEY], [HOTKEY]),
@@ -54,6 +60,21 @@ BAD = [
     ("amount", True),
     ("amount", "nan"),
     ("path", "~nobody-of-this-name/wallets"),
+    ("mount_name", "a:b"),
+    ("mount_name", "a/b"),
+    ("mount_name", ".."),
+    ("mount_name", "a\u2028b"),
+    ("mount_name", "a\x7fb"),
+    ("mount_path", "wallets"),
+    ("mount_path", "/srv/a:b"),
+    ("mount_path", "/srv/a\tb"),
+    ("db_name", "my db"),
+    ("db_name", "a/b"),
+    ("db_name", "a?b"),
+    ("db_name", "a%20b"),
+    ("db_name", "datenbänke"),
+    ("db_name", ""),
+    ("db_name", ["a"]),
     ("percent", 101),
     ("percent", -1),
     ("percent", 0.5),
@@ -164,8 +185,14 @@ def test_one_wrong_letter_in_an_address_is_noticed(place, letter):
         check("ss58", wrong)
 
 
+NAMES = ["name", "mount_name", "mount_path", "db_name"]
+
+
 @given(
-    st.sampled_from(["port", "int", "float", "ss58", "port_range", "port_mappings", "image", "path", "str"]), st.text()
+    st.sampled_from(
+        [*("port", "int", "float", "ss58", "port_range", "port_mappings"), *("image", "path", "str"), *NAMES]
+    ),
+    st.text(),
 )
 def test_no_text_makes_a_checker_stumble(kind, text):
     with contextlib.suppress(WrongValueError):

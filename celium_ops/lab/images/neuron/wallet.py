@@ -54,6 +54,10 @@ def _read(settings: Settings, name: str) -> str:
     folder = settings.bittensor_wallet_directory / settings.bittensor_wallet_name
     path = folder / "hotkeys" / settings.bittensor_wallet_hotkey_name
     try:
-        return str(json.loads(path.read_text())[name])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        key = json.loads(path.read_text())
+        if any(not isinstance(value, (str, type(None))) for value in key.values()):
+            # As bittensor-wallet up to 4.0 has it, which reads a map of texts (run 2026-11-30).
+            raise KeyFileError("Deserialization error: Failed to parse keyfile data.")
+        return str(key[name])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KeyFileError(f"Keyfile at: {path} cannot be used: {error}") from error
