@@ -22,9 +22,9 @@ COMMANDS = {
 # Seconds. It needs 2 to 3; to find an executor dead up to 12, and a node of the chain that does not answer 57.
 TIMEOUTS = {"add": 60, "remove": 120, "collateral": 120, "total": 120}
 AT_ONCE = 4
-# Characters of an explanation, of a log line that is looked at, and how many lines are: in some stands what an executor
-# answered, which may be anything.
-LONGEST, LONGEST_LINE, MOST_LINES = 400, 100000, 20
+# Characters of an explanation, of one error in it, of a log line that is looked at, and how many lines are: in some
+# stands what an executor answered, which may be anything.
+LONGEST, LONGEST_ERROR, LONGEST_LINE, MOST_LINES = 400, 200, 100000, 20
 # With it an executor answers a request that its own miner has not signed.
 UNAUTHORIZED = 401
 # So many characters of an endpoint's address may be its key.
@@ -88,7 +88,11 @@ def explanation(said):
     if tested and "Connectivity test passed" not in said and "Failed to send SSH key" not in said:
         errors.append("the executor's API answers the miner, but its SSH port does not let it in (executor_ssh_port)")
     found = "; ".join(errors) or (_readable(lines[-1]) if lines else "")
-    return found if len(found) <= LONGEST else found[: LONGEST - 3] + "..."
+    return _cut(found, LONGEST)
+
+
+def _cut(text, longest):
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def _readable(line):
@@ -105,7 +109,7 @@ def _readable(line):
         words += [f"status {status}"] if type(status) is int else []
         words += [error] if isinstance(error, str) and error else []
     said = _without_secrets(": ".join(words), fields.get("rpc_url"))
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
+    return _cut(" ".join("".join(sign if sign.isprintable() else " " for sign in said).split()), LONGEST_ERROR)
 
 
 def _fields(text):

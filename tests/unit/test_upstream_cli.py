@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.celium.ops.plugins.module_utils import upstream_cli
-from ansible_collections.celium.ops.plugins.module_utils.upstream_cli import LONGEST, collaterals, explanation
+from ansible_collections.celium.ops.plugins.module_utils.upstream_cli import (
+    LONGEST,
+    LONGEST_ERROR,
+    collaterals,
+    explanation,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,7 +130,7 @@ EXPLAINED = [
     ),
     # What is no JSON object is not shown, unless it is no JSON at all.
     ('ERROR:root:text >>> {"rpc_url": "https://rpc.example.com/0123456789abcdef\n', "text"),
-    (f"ERROR:root:text >>> {'[' * 50_000}\n", "text >>> " + "[" * (LONGEST - 12) + "..."),
+    (f"ERROR:root:text >>> {'[' * 50_000}\n", "text >>> " + "[" * (LONGEST_ERROR - 12) + "..."),
     (f'ERROR:root:text >>> {{"error": {"[" * 50_000}\n', "text"),
     ('ERROR:root:text >>> {"error": {"rpc_url": "secret"}, "status": true}\n', "text"),
     ("ERROR:root:a >>> b\n", "a >>> b"),
@@ -137,7 +142,11 @@ EXPLAINED = [
     ),
     ("sqlalchemy.exc.ArgumentError: postgresql://postgres:p/w@db/x\n", "sqlalchemy.exc.ArgumentError: postgresql://db"),
     (logged("x", **FIELDS, error="no project 0123456789abcdef"), "x: no project ..."),
-    (logged("x", error="y" * 1000), "x: " + "y" * (LONGEST - 6) + "..."),
+    (
+        logged("x", status=500, error="y" * 1000) + "ERROR:a:z\n",
+        "x: status 500: " + "y" * (LONGEST_ERROR - 18) + "...; z",
+    ),
+    (logged("x", error="y" * 1000), "x: " + "y" * (LONGEST_ERROR - 6) + "..."),
 ]
 
 
