@@ -58,6 +58,8 @@ def plan(
         views.print_json(settings, {"ok": True, **assignment.to_json()})
     else:
         assign_views.show_assignment(assignment)
+    for warning in assignment.warnings:
+        views.err().print(f"Warning: {warning}", style="yellow", markup=False)
     if assignment.moves:
         raise typer.Exit(Exit.PENDING)
 

@@ -167,7 +167,7 @@ def host_variables(host: Host, facts: Facts) -> dict[str, Any]:
             f"{role}_hotkey_ss58": facts.hotkeys[host.name],
         }
     if host.group == "miners":
-        variables["miner_external_ip"] = host.address
+        variables |= {"miner_evm_rpc_url": facts.lab.evm, "miner_external_ip": host.address}
     if host.group == "executors":
         miners = [other.name for other in facts.hosts if other.group == "miners"]
         if miners:

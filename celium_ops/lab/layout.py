@@ -28,6 +28,7 @@ _REGISTRY_PORT = 5000
 _PACKAGES_OFFSET = 3
 _CHAIN_OFFSET = 4
 _CHAIN_PORT = 9944
+_EVM_PORT = 9945
 
 DIALECTS = {"celium": "2025-08", "lium": "2025-12"}
 """Whose interfaces the stand-in neurons have, by dialect: the month of upstream's snapshot, which tags their images."""
@@ -114,6 +115,11 @@ class Lab:
     def chain(self) -> str:
         """Return where clients connect to the simulated chain: ``ws://ADDRESS:PORT``."""
         return f"ws://{self.chain_ip}:{_CHAIN_PORT}"
+
+    @property
+    def evm(self) -> str:
+        """Return the URL of the simulated chain's EVM endpoint, where no executor has collateral."""
+        return f"http://{self.chain_ip}:{_EVM_PORT}"
 
     @property
     def services(self) -> dict[str, str]:

@@ -21,11 +21,11 @@ from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint, row_name
-from celium_ops.remote.collateral import collaterals
+from celium_ops.remote.collateral import Amounts, collaterals
 from celium_ops.remote.probe import Sight, probe
 from celium_ops.workflows.candidates import Candidates, candidates, elsewhere
 from celium_ops.workflows.chain import find_source
-from celium_ops.workflows.collateral import keeping_collateral
+from celium_ops.workflows.collateral import keeping_collateral, unread_warnings
 from celium_ops.workflows.proofs import last_reports, objection
 
 REGISTRY_MODULE = "celium.ops.miner_registry"
@@ -58,6 +58,7 @@ class MinerPlan:
     miner: Host
     candidates: Candidates
     plan: Plan
+    warnings: tuple[str, ...] = ()
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -86,6 +87,11 @@ class Assignment:
     def moves(self) -> list[tuple[MinerPlan, Move]]:
         """Return every change of every registry."""
         return [(miner, move) for miner in self.miners for move in miner.moves]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what an operator must know of the plans."""
+        return [f"{miner.miner.name}: {warning}" for miner in self.miners for warning in miner.warnings]
 
     @cached_property
     def validators(self) -> list[dict[str, Any]]:
@@ -151,6 +157,7 @@ def _miner_json(miner: MinerPlan) -> dict[str, Any]:
         "leftovers": list(miner.candidates.leftovers),
         "waiting": dict(miner.candidates.waiting),
         "locked": {row.executor: row.lock for row in miner.candidates.rows if row.lock},
+        "warnings": list(miner.warnings),
     }
 
 
@@ -245,16 +252,18 @@ def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight]
     def best(rows: Sequence[Row]) -> Plan:
         return solve(rows, judged, _coverage(miner), hysteresis)
 
-    def amounts(moving: list[str]) -> Sequence[float | None]:
-        if miner.lium or not values["miner_assign_keep_collateral"]:
-            return [None] * len(moving)
+    def amounts(moving: list[str]) -> Amounts:
         named = {row_name(endpoint): row for endpoint, row in registry.items()}
         rows = (named[name] for name in moving)
         asked = [{"address": row.address, "port": row.port, "uuid": row.uuid} for row in rows]
         return collaterals(miner.connection, asked)
 
-    rows, chosen = keeping_collateral(found.rows, best, amounts)
-    return MinerPlan(miner, replace(found, rows=rows), chosen)
+    if miner.lium or not values["miner_assign_keep_collateral"]:
+        return MinerPlan(miner, found, best(found.rows))
+    kept = keeping_collateral(found.rows, best, amounts)
+    names = {row: host.name for row, host in found.hosts.items()}
+    warnings = tuple(unread_warnings(kept.unread, names))
+    return MinerPlan(miner, replace(found, rows=kept.rows), kept.plan, warnings)
 
 
 def _unproven(inventory: Path, newcomers: list[Host]) -> dict[str, str]:

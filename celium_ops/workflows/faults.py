@@ -124,6 +124,11 @@ FAULTS = (
         "deploy with the miner (its stack is started then), or look at the log of its database",
     ),
     _fault(
+        r"it obeys another hotkey",
+        "an executor obeys another hotkey than its miner's",
+        "executor_miner must name its miner, or executor_miner_hotkey the hotkey; then deploy the executor",
+    ),
+    _fault(
         r"failed to send ssh key",
         "the miner does not reach an executor",
         "executor_address with executor_external_port must answer the miner's host",

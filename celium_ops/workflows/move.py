@@ -61,6 +61,8 @@ def apply(wish: Wish, agree: Callable[[Assignment], None], on_host: OnHost, warn
     fleet, state = load_fleet(wish.inventory), fleet_dir(wish.inventory)
     with fleet_locked(fleet, state, "an assignment", warn):
         assignment = plan(wish)
+        for warning in assignment.warnings:
+            warn(warning)
         if not assignment.moves:
             return Applied(None, assignment)
         refuse_too_many(assignment, wish)

@@ -184,7 +184,8 @@ def held(entry, row, even_if_unknown):
     if amount is None and not even_if_unknown:
         return (
             f"it stays, since its collateral cannot be read (upstream said: {upstream_cli.explanation(said)}); "
-            "repeat it when the chain's EVM endpoint answers, or set even_if_collateral_unknown when there is none"
+            "repeat it when the chain's EVM endpoint answers (miner_evm_rpc_url), or set "
+            "miner_even_if_collateral_unknown when there is none"
         )
     return None
 

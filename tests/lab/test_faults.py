@@ -55,6 +55,23 @@ def test_a_container_never_gets_healthy(fleet):
         assert password not in str(answer)
 
 
+def test_of_a_container_that_runs_again_the_attempt_that_died_says_why(fleet):
+    program = (
+        "[ -e /tmp/died ] || { touch /tmp/died; echo some words; sleep 1; echo why it died >&2; exit 1; };"
+        " seq -f '%g of a new attempt' 20; exec sleep 600"
+    )
+    change = shlex.quote(f"CMD {json.dumps(['sh', '-c', program])}")
+    make = f"docker commit --change {change} executor-monitor-1 celium-ops-test:restarts"
+    with (
+        broken(fleet, "executor-1", make, "docker rmi --force celium-ops-test:restarts"),
+        fleet.variables("executor-1", executor_image="celium-ops-test:restarts", celium_start_timeout=10),
+    ):
+        answer = fleet.deploy(*SOME)
+        said = "executor-executor-1 (running, starting) said last:\n  some words\n  why it died"
+        assert_only(answer, "executor-1", "does not get healthy", said)
+        assert "of a new attempt" not in answer["by_name"]["executor-1"]["error"]
+
+
 def test_the_database_of_the_miner_is_down_when_executors_are_to_be_registered(fleet):
     fleet.sql("delete from executor where address = (select address from executor order by address limit 1)")
     with broken(fleet, "miner-1", "docker stop miner-db-1", "true"):

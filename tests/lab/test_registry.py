@@ -450,7 +450,17 @@ def test_executors_under_collateral_keep_their_validator(miner):
         with miner.variables("miner-1", miner_assign_keep_collateral=False):
             assert miner.run_json("assign", "plan")["moves"], "a switch keeps the uuid, so it may be allowed"
         miner.contract.tao = None
-        assert miner.run_json("assign", "plan")["moves"], "nobody can tell"
+        plan = miner.run_json("assign", "plan")
+        assert (plan["rc"], plan["moves"]) == (0, []), plan
+        (locked,) = set(plan["miners"][0]["locked"].values())
+        assert "its collateral could not be read (upstream said: Failed in getting miner collateral: " in locked
+        applied = miner.run_json("assign", "apply", "--yes")
+        assert (applied["rc"], applied["run"]) == (0, None), applied
+        for answer in (plan, applied):
+            assert "Warning: miner-1: the collateral of executor-1" in answer["stderr"]
+            assert "they stay; set miner_evm_rpc_url" in answer["stderr"]
+        with miner.variables("miner-1", miner_assign_keep_collateral=False):
+            assert miner.run_json("assign", "plan")["moves"], "whatever their collateral"
     finally:
         miner.contract.tao = 0
 

@@ -11,11 +11,13 @@ import http.client
 import json
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -680,14 +682,43 @@ def collateral_of(tao: int | None) -> Iterator[dict[str, str]]:
         yield {"SUBTENSOR_EVM_RPC_URL": endpoint.url}
 
 
+class Service(BaseHTTPRequestHandler):
+    """Answers every request with 200 and ``answer``, as no executor does."""
+
+    answer: Any = None
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(self.answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def with_service(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give a row with the address of the service that it wants, which answers meanwhile."""
+    if "service" not in row:
+        yield row
+        return
+    with HTTPServer((gateway(), 0), type("Answers", (Service,), {"answer": row["service"]})) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        text = json.dumps(row).replace("SERVICE_PORT", str(server.server_port)).replace("SERVICE", gateway())
+        yield json.loads(text)
+        server.shutdown()
+
+
 @rows("cli")
 def test_cli(dialect: str, row: dict[str, Any], standins: dict[str, StandIns], database: Database) -> None:
     miner = standins[dialect].miner
     needs_executor = "EXECUTOR" in json.dumps(row)
     row = with_address(row, standins[dialect])
     before = executors(database, row.get("before", []), dialect)
-    with collateral_of(row.get("rpc")) as env:
-        done = call_cli(miner, row, env)
+    with collateral_of(row.get("rpc")) as env, with_service(row) as asked:
+        done = call_cli(miner, asked, env)
     shown = f"rc {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}"
     assert done.returncode == row["exit"], shown
     assert in_order(done.stdout, row.get("stdout", [])), shown
@@ -751,7 +782,7 @@ def test_cli_of_lium_gives_up_on_an_executor_that_never_answers(standins: dict[s
     script += (
         "; import socket; s = socket.create_server(('127.0.0.1', 8099)); lium.TIMEOUT_SECONDS = 0.5; import settings"
     )
-    done = miner.run("python3", "-c", f"{script}; print(lium._lets_us_in(settings.load(), '127.0.0.1', 8099))")
+    done = miner.run("python3", "-c", f"{script}; print(lium._lets_us_in(settings.load(), '127.0.0.1', 8099, None))")
     assert done.stdout == "False\n", done.stderr
     assert "Failed to send SSH key" in done.stderr
 
@@ -888,9 +919,9 @@ def test_miner_starts_though_its_migration_failed(start_miner: Callable[..., Con
         ({"BITTENSOR_WALLET_HOTKEY_NAME": "nobody"}, 1, "KeyFileError"),
         ({"BITTENSOR_WALLET_HOTKEY_NAME": "today"}, 1, "KeyFileError: Deserialization error: Failed to parse keyfile"),
         ({"BITTENSOR_WALLET_NAME": ""}, 1, "Wallet not configured"),
-        ({"EXTERNAL_IP_ADDRESS": None}, 1, "external_ip_address"),
-        ({"EXTERNAL_PORT": ""}, 1, "external_port"),
-        ({"INTERNAL_PORT": "0x10"}, 1, "internal_port"),
+        ({"EXTERNAL_IP_ADDRESS": None}, 1, "EXTERNAL_IP_ADDRESS"),
+        ({"EXTERNAL_PORT": ""}, 1, "EXTERNAL_PORT"),
+        ({"INTERNAL_PORT": "0x10"}, 1, "INTERNAL_PORT"),
         ({"INTERNAL_PORT": "99999"}, 1, ""),
         ({"EXTERNAL_IP_ADDRESS": "", "INTERNAL_PORT": "8099"}, 3, "EXTERNAL_IP_ADDRESS is blank"),
     ],
@@ -1053,7 +1084,7 @@ def test_executor_whole_start_fails_without_a_hotkey(engine: Engine, database: D
     container = engine.start(executor_image, env={"DB_URI": database.uri()})
     assert container.exit_code() == 1
     # Already at the migration, before the API's program says what it is.
-    assert "miner_hotkey_ss58_address" in container.logs
+    assert "MINER_HOTKEY_SS58_ADDRESS" in container.logs
     assert "not the real neuron" not in container.logs
 
 
@@ -1129,6 +1160,19 @@ def test_executor_table_is_upstreams(executor: Container, database: Database) ->
     assert sorted(columns) == sorted([*text, *others])
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_executor_database_is_one_that_upstreams_migration_goes_on_from(
+    dialect: str, standins: dict[str, StandIns], database: Database
+) -> None:
+    executor = standins[dialect].executor
+    assert database.sql("SELECT version_num FROM alembic_version", f"executor-{dialect}") == [["8b04ab8f89f9"]]
+    assert executor.run("pdm", "run", "src/migrate.py").returncode == 0
+    uri = {"DB_URI": database.create(f"newer-executor-{dialect}")}
+    newer = "CREATE TABLE alembic_version (version_num varchar(32)); INSERT INTO alembic_version VALUES ('f')"
+    database.sql(newer, f"newer-executor-{dialect}")
+    assert executor.run("pdm", "run", "src/migrate.py", env=uri).returncode == 255
+
+
 def test_executor_ends_within_two_seconds(
     engine: Engine, database: Database, executor_image: str, keys: dict[str, Any]
 ) -> None:
@@ -1158,12 +1202,17 @@ def test_monitor_writes_down_what_docker_says(
     socket = "--volume=/var/run/docker.sock:/var/run/docker.sock"
     monitor = engine.start(executor_image, socket, env=env, command=["python3", "src/monitor.py"])
     wait_for("the monitor watches", lambda: "watching the events" in monitor.logs)
-    pod = engine.start(executor_image, command=["sh", "-c", "exit 7"])
-    query = f"SELECT event, exit_code FROM podlog WHERE container_name = '{pod.name}'"  # noqa: S608 -- our own name
+    engine.start(executor_image, command=["sh", "-c", "exit 1"])
+    names = [f"container_{keys['miner']['address']}", "container_lab-test-standins"]
+    for name in names:
+        docker(*ONCE, "--name", name, executor_image, "sh", "-c", "exit 127", check=False)
+    query = "SELECT container_name, event, exit_code, reason FROM podlog ORDER BY created_at"
     found = wait_for(
-        "the end is written down", lambda: [row for row in database.sql(query, "monitor") if row[0] == "die"]
-    )
-    assert found == [["die", "7"]]
+        "the end is written down",
+        lambda: [row for row in [database.sql(query, "monitor")] if row and row[-1][1] == "destroy"],
+    )[0]
+    die, reason = ["die", "127"], "file_or_directory_not_found"
+    assert found == [[names[1], "start", "", ""], [names[1], *die, reason], [names[1], "destroy", "", ""]]
     docker("stop", "--time=10", monitor.name)
     assert monitor.exit_code() == 0
 

@@ -54,6 +54,11 @@ SEEN = [
         " Failed to send SSH key",
         "the miner does not reach an executor",
     ),
+    (
+        "executor-1: it is not in the registry; upstream said: API request failed to register SSH key - HTTP error:"
+        " it obeys another hotkey (status 401); Failed to send SSH key - Please check",
+        "an executor obeys another hotkey than its miner's",
+    ),
     ("container executor-executor-1 is unhealthy", "a container does not get healthy"),
     (
         "container executor-db-1 exited (1)\nexecutor-db-1 (exited) said last:\n  connect: Connection refused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
@@ -11,7 +12,7 @@ import pytest
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.chain.snapshot import Snapshot
-from celium_ops.lab.chain import container, state
+from celium_ops.lab.chain import container, evm, state
 from celium_ops.lab.chain.faults import Fault
 from celium_ops.lab.chain.state import State
 from celium_ops.lab.chain.worlds import default_world
@@ -101,8 +102,35 @@ def test_the_container_is_the_labs_and_cannot_change_its_orders():
     assert arguments[arguments.index("--ip") + 1] == "198.51.100.4"
     assert "--mount=type=bind,source=/lab/chain,target=/state,readonly" in arguments
     assert "--publish" not in arguments
+    assert "--evm-port=9945" in arguments
     assert LAB.chain == "ws://198.51.100.4:9944"
     assert LAB.services["celium-lab-demo-chain"] == "198.51.100.4"
+
+
+@pytest.mark.parametrize(
+    ("request_", "result"),
+    [
+        (b'{"id": 7, "method": "eth_call", "params": []}', {"jsonrpc": "2.0", "id": 7, "result": "0x" + 64 * "0"}),
+        (b'{"id": 7, "method": ["eth_call"]}', -32601),
+        (b"[]", -32601),
+        (b"{", 400),
+        (b"[" * 50_000, 400),
+    ],
+)
+def test_no_executor_has_collateral_at_its_evm_endpoint(request_, result):
+    server = evm.serve("127.0.0.1", 0)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("POST", "/", request_)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    server.shutdown()
+    server.server_close()
+    if result == 400:
+        assert answer.status == 400
+    else:
+        found = json.loads(content)
+        assert result in (found, found.get("error", {}).get("code"))
 
 
 def test_what_is_copied_into_the_container_runs_by_itself(tmp_path):

@@ -66,6 +66,7 @@ def test_a_new_inventory_has_all_that_ansible_needs():
         "validator": f"198.51.100.2:5000/daturaai/compute-subnet-validator@{OLD}",
     }
     assert miners["hosts"]["miner-1"]["miner_hotkey_ss58"] == "5Miner1"
+    assert miners["hosts"]["miner-1"]["miner_evm_rpc_url"] == "http://198.51.100.4:9945"
     assert executors["vars"]["executor_gpu_proof"] == "simulated"
     assert executors["hosts"]["executor-2"] == {
         "ansible_host": "198.51.100.102",

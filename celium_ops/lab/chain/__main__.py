@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.chain import snapshot
-from celium_ops.lab.chain import metadata, state, worlds
+from celium_ops.lab.chain import evm, metadata, state, worlds
 from celium_ops.lab.chain.faults import MEANINGS, Fault
 from celium_ops.lab.chain.node import Node
 from celium_ops.lab.chain.state import BLOCK_SECONDS, State
@@ -30,6 +30,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, help="be what this file says instead, whenever it is replaced")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=9944, help="port, 0 for any (default: %(default)s)")
+    parser.add_argument("--evm-port", type=int, help="port of an EVM endpoint, 0 for any (default: none)")
     parser.add_argument("--fault", choices=[fault.value for fault in Fault], help="misbehave from the start")
     parser.add_argument(
         "--block-seconds",
@@ -66,6 +67,8 @@ def main() -> int:
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
     try:
         recording = metadata.load(options.recording or metadata.ensure(logging.info))
+        if options.evm_port is not None:
+            logging.info("EVM endpoint on port %d", evm.serve(options.host, options.evm_port).server_port)
         node = Node(recording, _initial(options), host=options.host, port=options.port)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(node, options.state))

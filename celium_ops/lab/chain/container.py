@@ -111,6 +111,7 @@ def create_arguments(lab: Lab, files: Files, image: str, content: str) -> list[s
         *docker.labels(lab.name, {_LABEL_CONTENT: content}),
         f"--mount=type=bind,source={files.chain},target={_STATE_FOLDER},readonly",
         *(image, *node, f"--recording={_FOLDER}/{_RECORDING}", "--host=0.0.0.0", f"--port={urlsplit(lab.chain).port}"),
+        f"--evm-port={urlsplit(lab.evm).port}",
     ]
 
 

@@ -81,7 +81,8 @@ def main() -> None:
     announce("executor")
     settings = load()
     pod_logs = PodLogs(settings.db_uri)
-    pod_logs.migrate()
+    if pod_logs.migrate():
+        sys.exit(1)
     uvicorn.run(
         create_app(settings, pod_logs),
         host="0.0.0.0",  # noqa: S104 -- upstream listens everywhere

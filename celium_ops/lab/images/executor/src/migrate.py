@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from podlog import PodLogs
 from settings import load
@@ -10,5 +11,4 @@ from settings import load
 logging.basicConfig(level=logging.INFO)
 
 if __name__ == "__main__":
-    PodLogs(load().db_uri).migrate()
-    logging.getLogger("migrate").info("schema is current")
+    sys.exit(PodLogs(load().db_uri).migrate())

@@ -1,4 +1,4 @@
-"""Stands in for the monitor: writes what Docker says about the host's containers into the table podlog."""
+"""Stands in for the monitor: writes what Docker says about the containers of tenants into the table podlog."""
 
 from __future__ import annotations
 
@@ -24,7 +24,22 @@ logging.basicConfig(level=logging.INFO)
 logger = logging.getLogger("monitor")
 
 _DOCKER_SOCKET = "/var/run/docker.sock"
-_EVENTS = ("create", "start", "die", "oom", "kill", "stop", "destroy")
+_EVENTS = ("start", "stop", "restart", "kill", "destroy", "oom", "die")
+_PREFIX = "container_"
+_REASONS = {
+    0: "purposely_stopped",
+    1: "application_error",
+    125: "container_failed_to_run",
+    126: "command_invoke_error",
+    127: "file_or_directory_not_found",
+    128: "invalid_argument_on_exit",
+    134: "abnormal_termination",
+    137: "immediate_termination",
+    139: "segmentation_fault",
+    143: "graceful_termination",
+    255: "exit_status_out_of_range",
+}
+"""What upstream makes of an exit code; here no kernel message makes it a ``gpu_error``."""
 _RETRY_SECONDS = 5
 
 
@@ -48,23 +63,29 @@ def docker_events() -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def to_entry(event: dict[str, Any]) -> PodLog:
-    """Return the row for an event; an exit code comes with ``die`` only."""
+def to_entry(event: dict[str, Any], hotkey: str) -> PodLog | None:
+    """Return the row for an event of a tenant's container, None for another; an exit code comes with ``die`` only."""
     attributes = event["Actor"]["Attributes"]
-    code = attributes.get("exitCode")
+    name = attributes.get("name", "")
+    # One with the miner's hotkey is the validator's own.
+    if not name.startswith(_PREFIX) or name == _PREFIX + hotkey:
+        return None
+    code = int(attributes.get("exitCode", 0)) if event["Action"] == "die" else None
     return PodLog(
-        container_name=attributes.get("name"),
+        container_name=name,
         container_id=event["Actor"]["ID"],
         event=event["Action"],
-        exit_code=int(code) if code is not None else None,
-        reason="out of memory" if event["Action"] == "oom" else None,
+        exit_code=code,
+        reason=None if code is None else _REASONS.get(code, "unknown"),
     )
 
 
-def watch(pod_logs: PodLogs) -> None:
+def watch(pod_logs: PodLogs, hotkey: str) -> None:
     """Write events until the stream or the database breaks."""
     for event in docker_events():
-        entry = to_entry(event)
+        entry = to_entry(event, hotkey)
+        if entry is None:
+            continue
         pod_logs.add(entry)
         logger.info("%s: %s", entry.container_name, entry.event)
 
@@ -74,11 +95,12 @@ def main() -> None:
     announce("monitor")
     # The first process of a container ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    pod_logs = PodLogs(load().db_uri)
+    settings = load()
+    pod_logs = PodLogs(settings.db_uri)
     while True:
         try:
             pod_logs.migrate()
-            watch(pod_logs)
+            watch(pod_logs, settings.miner_hotkey_ss58_address)
         except (OSError, http.client.HTTPException, SQLAlchemyError) as error:
             logger.error("cannot watch: %s; again in %d seconds", error, _RETRY_SECONDS)
         time.sleep(_RETRY_SECONDS)

@@ -14,7 +14,10 @@ class Settings(BaseSettings):
     Only types are checked, as upstream does: a blank number fails the start, a blank or wrong address passes.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
+    # Upstream's fields have the names of the variables, and its errors name the fields.
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", alias_generator=str.upper
+    )
 
     internal_port: int = 8001
     external_port: int = 8001

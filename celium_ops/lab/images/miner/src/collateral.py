@@ -17,19 +17,38 @@ from urllib.parse import urlsplit
 
 import coincurve
 from Crypto.Hash import keccak
-from standin import ss58_encode
+from standin import DIALECT, ss58_encode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from settings import Settings
 
 WEI_PER_TAO = 10**18
 _PUBLIC_ENDPOINT = "https://lite.chain.opentensor.ai"
 _TIMEOUT_SECONDS = 60
 _MODULE_PREFIX = b"evm:"
+_NETWORKS = ("local", "test", "finney")
+"""Those whose endpoint upstream's library of 2025-12 knows; that of 2025-08 asks the SDK about others."""
 
 
 class UnreachableError(Exception):
     """No endpoint answers; the text is the one of upstream's HTTP client."""
+
+
+def _has_endpoint(settings: Settings) -> bool:
+    return bool(DIALECT != "lium" or settings.subtensor_evm_rpc_url or settings.bittensor_network in _NETWORKS)
+
+
+def warnings(settings: Settings, private_key: str | None) -> Iterator[str]:
+    """Yield what upstream's library prints on stdout when it is set up, and goes on."""
+    if not _has_endpoint(settings):
+        yield f"Warning: Failed to connect bittensor network. Error: {settings.bittensor_network!r}"
+    try:
+        if private_key:
+            evm_address(private_key)
+    except ValueError as error:
+        yield f"Warning: Failed to initialize miner account. Error: {error}"
 
 
 def rpc(settings: Settings, method: str, *params: object) -> str:
@@ -38,6 +57,9 @@ def rpc(settings: Settings, method: str, *params: object) -> str:
     Raises:
         UnreachableError: there is none, it is a public one, or it does not answer.
     """
+    if not _has_endpoint(settings):
+        missing = "contract" if method == "eth_call" else "w3"
+        raise UnreachableError(f"'CollateralContract' object has no attribute '{missing}'")
     url = settings.subtensor_evm_rpc_url or _PUBLIC_ENDPOINT
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

@@ -63,15 +63,17 @@ def create_app(settings: CeliumSettings | LiumSettings, store: Store, hotkey: st
 
     app = FastAPI(title="compute-subnet-miner", lifespan=lifespan)
 
-    @app.get("/debug/executors")
-    def debug_executors() -> list[dict[str, Any]] | None:
+    @app.get("/debug/get-executors-for-validator/{validator_hotkey}")
+    def executors_of(validator_hotkey: str) -> list[dict[str, Any]] | None:
         """Answer null, unless debugging is on."""
-        return [dict(row._mapping) for row in store.executors()] if settings.debugging else None
+        rows = store.executors() if settings.debugging else []
+        found = [dict(row._mapping) for row in rows if row.validator == validator_hotkey]
+        return found if settings.debugging else None
 
-    @app.get("/debug/hotkey")
-    def debug_hotkey() -> str | None:
-        """Answer null, unless debugging is on."""
-        return hotkey if settings.debugging else None
+    @app.post("/debug/register_pubkey/{validator_hotkey}")
+    @app.post("/debug/remove_pubkey/{validator_hotkey}")
+    def test_key(validator_hotkey: str) -> None:
+        """Answer null: no executor is sent a key from here."""
 
     if isinstance(settings, LiumSettings):
         app.include_router(validator_api.router)

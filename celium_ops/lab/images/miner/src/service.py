@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
 import collateral
 from collateral import WEI_PER_TAO
 from sqlalchemy.exc import SQLAlchemyError
+from standin import DIALECT
 from store import Store
 from wallet import open_hotkey
 
@@ -28,12 +31,21 @@ class Deposit:
     gpu_type: str | None
     gpu_count: int | None
     amount: float | None
-    private_key: str | None
 
     @property
     def is_wanted(self) -> bool:
-        """Whether enough was given to mean a deposit."""
-        return self.amount is not None or bool(self.gpu_type and self.gpu_count)
+        """Whether anything was given that means a deposit."""
+        return (self.gpu_type, self.gpu_count, self.amount) != (None, None, None)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the amount was given, or what upstream works it out from."""
+        return self.amount is not None or None not in (self.gpu_type, self.gpu_count)
+
+
+def structured(message: str, **fields: object) -> str:
+    """Return a log line as upstream writes those that carry fields."""
+    return f"{message} >>> {json.dumps(fields, default=str)}"
 
 
 class Service:
@@ -41,35 +53,50 @@ class Service:
 
     Args:
         settings: the miner's environment; its hotkey is opened at once, as every command of upstream does.
+        private_key: of an Ethereum address, for the commands that pay.
     """
 
-    def __init__(self, settings: CeliumSettings | LiumSettings) -> None:
+    def __init__(self, settings: CeliumSettings | LiumSettings, private_key: str | None = None) -> None:
         self.settings = settings
         self.hotkey = open_hotkey(settings)
+        self.private_key = private_key
         self.store = Store(settings.sqlalchemy_database_uri)
+        for warning in collateral.warnings(settings, private_key):
+            click.echo(warning)
+
+    def _failed(self, what: str, error: object, **fields: object) -> None:
+        """Log a failure with all that upstream puts into its log lines."""
+        settings = self.settings
+        extra = {
+            "hotkey": self.hotkey,
+            "netuid": settings.bittensor_netuid,
+            "contract_address": settings.collateral_contract_address,
+            "network": settings.bittensor_network,
+            "rpc_url": settings.subtensor_evm_rpc_url,
+        }
+        logger.error(structured(f"❌ Failed {what}", **extra, **fields, error=str(error)))
 
     def add_executor(self, address: str, port: int, deposit: Deposit, **values: object) -> None:
         """Insert an executor, then pay its collateral when asked to."""
-        if deposit.is_wanted and not deposit.private_key:
-            logger.error("Private key is required to deposit collateral")
-            return
         key = self._insert(address=address, port=port, **values)
-        if key:
-            logger.info("Added executor (id=%s)", key)
-            if not deposit.is_wanted:
-                logger.info("No deposit amount provided, skipping deposit.")
-        if key and (not deposit.is_wanted or self.deposit(address, port, deposit.private_key or "")):
-            logger.info("Added executor and deposited collateral successfully")
+        if key and not deposit.is_wanted:
+            logger.info("No deposit amount provided, skipping deposit.")
+        if key and deposit.is_wanted and not deposit.is_known:
+            logger.error("gpu_type and gpu_count must be specified if deposit_amount is not provided.")
+        if key and (not deposit.is_wanted or (deposit.is_known and self.deposit(address, port))):
+            logger.info("✅ Added executor and deposited collateral successfully.")
         else:
-            logger.error("Failed to add executor or deposit collateral")
+            logger.error("❌ Failed to add executor or deposit collateral.")
 
     def _insert(self, **values: object) -> UUID | None:
         """Insert a row without looking at the executor; None when the database refuses it."""
         try:
-            return self.store.add(**values)
+            key = self.store.add(**values)
         except SQLAlchemyError as error:
-            logger.error("Failed to add executor: %s", error)
+            logger.error("❌ Failed to add executor: %s", error)
             return None
+        logger.info("Added executor (id=%s)", key)
+        return key
 
     def show_executors(self) -> None:
         """Log one line per executor; an empty table gives no output at all."""
@@ -86,13 +113,12 @@ class Service:
 
     def switch_validator(self, address: str, port: int, validator: str) -> None:
         """Write the validator of an executor, whatever it is; the uuid stays."""
-        logger.info("Switching validator(%s) of an executor (%s:%s)", validator, address, port)
         try:
             self.store.set(self._executor(address, port).uuid, "validator", validator)
         except (SQLAlchemyError, LookupError) as error:
             logger.error("Failed in switching validator: %s", error)
             return
-        logger.info("Successfully switched validator for executor (%s:%s)", address, port)
+        logger.info("✅ Successfully switched validator for executor %s:%d to %s", address, port, validator)
 
     def remove_executor(self, address: str, port: int) -> None:
         """Delete an executor's row, if nothing is held against it."""
@@ -100,47 +126,52 @@ class Service:
             key = self._executor(address, port).uuid
             if self._may_go(key):
                 self.store.remove(key)
-                logger.info("Removed an executor(%s:%s)", address, port)
-                logger.info("Removed executor (%s:%s)", address, port)
+                logger.info("Removed an executor(%s:%d)", address, port)
+                logger.info("✅ Removed executor (%s:%d)", address, port)
                 return
         except (SQLAlchemyError, LookupError, collateral.UnreachableError) as error:
             logger.error("Failed in removing an executor: %s", error)
-        logger.error("Failed in removing an executor.")
+        logger.error("❌ Failed in removing an executor.")
 
     def _may_go(self, _key: UUID) -> bool:
         """Whether an executor may be removed: whatever collateral it has."""
         return True
 
-    def deposit(self, address: str, port: int, private_key: str) -> bool:
+    def deposit(self, address: str, port: int) -> bool:
         """Try to pay collateral; nothing in the lab takes it."""
         try:
             self._executor(address, port)
-            self._transact(private_key)
+            self._transact()
         except (SQLAlchemyError, LookupError, ValueError, collateral.UnreachableError) as error:
-            logger.error("Failed to deposit collateral: %s", error)
+            self._failed("to deposit collateral", error)
             return False
         return True
 
-    def transact(self, what: str, private_key: str) -> None:
+    def transact(self, what: str, **fields: object) -> None:
         """Try a transaction of another kind; nothing in the lab takes it."""
         try:
-            self._transact(private_key)
+            self._transact()
         except (ValueError, collateral.UnreachableError) as error:
-            logger.error("Failed to %s: %s", what, error)
+            self._failed(f"to {what}", error, **fields)
 
-    def _transact(self, private_key: str) -> None:
-        collateral.evm_address(private_key)
+    def _transact(self) -> None:
+        collateral.evm_address(self.private_key or "")
         collateral.rpc(self.settings, "eth_chainId")
         raise collateral.UnreachableError("the lab's stand-in sends no transactions")
 
     def show_miner_collateral(self) -> None:
-        """Log what the contract holds for the whole miner."""
+        """Log what the contract holds for each executor and for the whole miner, whose total without one is 0."""
+        total = 0.0
         try:
-            amount = self._collateral(*(row.uuid.bytes for row in self.store.executors()))
+            for row in self.store.executors():
+                amount = self._collateral(row.uuid.bytes)
+                logger.info("Executor %s collateral: %f TAO", row.uuid, amount)
+                total += amount
         except (SQLAlchemyError, collateral.UnreachableError) as error:
-            logger.error("Failed to get miner collateral: %s", error)
+            self._failed("in getting miner collateral", error)
+            logger.error("❌ Failed in getting miner collateral.")
             return
-        logger.info("Total miner collateral: %f TAO", amount)
+        logger.info("Total miner collateral from all executors: %f TAO", total)
 
     def show_executor_collateral(self, address: str, port: int) -> None:
         """Log what the contract holds for one executor."""
@@ -148,7 +179,11 @@ class Service:
             key = self._executor(address, port).uuid
             amount = self._collateral(key.bytes)
         except (SQLAlchemyError, LookupError, collateral.UnreachableError) as error:
-            logger.error("Failed to get executor collateral: %s", error)
+            if DIALECT == "celium" and not isinstance(error, collateral.UnreachableError):
+                logger.error("❌ Failed to find executor: %s", error)
+            else:
+                self._failed("to get executor collateral", error)
+            logger.error("❌ Failed to get executor collateral.")
             return
         logger.info("Executor %s collateral: %f TAO from collateral contract", key, amount)
 
@@ -157,23 +192,20 @@ class Service:
         try:
             collateral.rpc(self.settings, "eth_blockNumber")
         except collateral.UnreachableError as error:
-            logger.error("Failed to get reclaim requests: %s", error)
+            self._failed("to get miner reclaim requests", error)
+            logger.error("❌ Failed to get miner reclaim requests.")
             return
-        logger.info("No reclaim requests")
+        logger.info("[]")
 
     def show_associated_evm_address(self) -> None:
         """Ask the chain, which is not there. Upstream handles no error here, so neither do we."""
         raise ConnectionError("the lab has no chain to ask for the EVM address of the hotkey " + self.hotkey)
 
-    def show_evm_balance(self, private_key: str) -> None:
-        """Log the balance of the Ethereum address of a private key."""
-        try:
-            address = "0x" + collateral.evm_address(private_key).hex()
-            balance = int(collateral.rpc(self.settings, "eth_getBalance", address, "latest"), 16)
-        except (ValueError, collateral.UnreachableError) as error:
-            logger.error("Failed to get the balance of the ethereum address: %s", error)
-            return
-        logger.info("Balance of %s: %f TAO", address, balance / WEI_PER_TAO)
+    def show_evm_balance(self) -> None:
+        """Log the balance of the private key's Ethereum address. Upstream handles no error here, so neither do we."""
+        address = "0x" + collateral.evm_address(self.private_key or "").hex()
+        balance = int(collateral.rpc(self.settings, "eth_getBalance", address, "latest"), 16)
+        logger.info("Balance of Eth address: %s TAO", balance / WEI_PER_TAO)
 
     def _executor(self, address: str, port: int) -> Row:
         row = self.store.find(address, port)
@@ -181,7 +213,6 @@ class Service:
             raise LookupError("Not found executor")
         return row
 
-    def _collateral(self, *keys: bytes) -> float:
-        """Return TAO; one question per executor, and one at least, so that an absent endpoint shows."""
-        question = "collaterals(bytes16)"
-        return sum(collateral.contract_number(self.settings, question, key) for key in keys or (b"",)) / WEI_PER_TAO
+    def _collateral(self, key: bytes) -> float:
+        """Return the TAO that the contract holds for an executor."""
+        return collateral.contract_number(self.settings, "collaterals(bytes16)", key) / WEI_PER_TAO

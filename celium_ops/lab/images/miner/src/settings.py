@@ -16,7 +16,10 @@ class Settings(BaseSettings):
     Only types are checked, as upstream does: a blank number fails the start, a blank text passes.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
+    # Upstream's fields have the names of the variables, and its errors name the fields.
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", alias_generator=str.upper
+    )
 
     bittensor_wallet_directory: Path = Path.home() / ".bittensor" / "wallets"
     bittensor_wallet_name: str
@@ -70,7 +73,7 @@ class LiumSettings(Settings):
 
     contract_versions: ClassVar = {"1.0.2": "0x8A4023FdD1eaA7b242F3723a7d096B6CC693c7C6"}
 
-    debug: Debug = Field(default_factory=Debug)
+    debug: Debug = Field(default_factory=Debug, alias="debug")
     collateral_contract_address: str = contract_versions["1.0.2"]
     miner_portal_api_url: str | None = "https://provider-api.lium.io/api"
     default_validator_hotkey: str = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from standin import DIALECT
 
@@ -16,7 +16,10 @@ class Settings(BaseSettings):
     for a password of Redis.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
+    # Upstream's fields have the names of the variables, and its errors name the fields.
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", alias_generator=str.upper
+    )
 
     bittensor_wallet_directory: Path = Path.home() / ".bittensor" / "wallets"
     bittensor_wallet_name: str
@@ -54,7 +57,7 @@ class Debug(BaseModel):
 class LiumSettings(Settings):
     """What only upstream of 2025-12 has."""
 
-    debug: Debug = Debug()
+    debug: Debug = Field(default=Debug(), alias="debug")
     collateral_contract_address: str = "0x8A4023FdD1eaA7b242F3723a7d096B6CC693c7C6"
     miner_portal_rest_api_url: str = "https://provider-api.lium.io/"
     skip_rental_verification: bool = False
