@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from celium_ops import __version__
-from celium_ops.base.errors import UsageError
+from celium_ops.base.errors import Exit, UsageError
 from celium_ops.cli import (
     assign,
     chain,
@@ -83,10 +85,23 @@ def shared(
     remember(context, inventory, json, verbose, yes)
 
 
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    """Do what ctrl-c would do at this moment: asyncio, for one, handles that in its own way."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a shell that starts us in the background has ctrl-c ignored
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)
+
+
 def main() -> None:
     """Run the program; the process ends with the exit code of the contract."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, _interrupt)
     try:
         code = app(prog_name="celium-ops", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):  # typer makes the one of the other
+        code = Exit.INTERRUPTED
     except Exception as error:
         # Typer keeps the classes of its usage errors to itself; what they can do tells them apart.
         if not hasattr(error, "format_message"):

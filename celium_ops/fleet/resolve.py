@@ -12,6 +12,7 @@ from typing import Any
 
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.base.paths import collection_dir, collections_path
+from celium_ops.base.processes import bound
 from celium_ops.fleet import cache
 from celium_ops.fleet.contract import Contract, computed_variables, load_contracts, raw_contract
 
@@ -204,7 +205,7 @@ def _defaults_by_group() -> dict[str, dict[str, Any]]:
 def _ask(question: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     # Ansible is a dependency of ours, so it lives beside us and our Python is its Python.
     done = subprocess.run(
-        [sys.executable, str(HELPER)],
+        bound([sys.executable, str(HELPER)]),
         input=json.dumps(question),
         env=environment,
         capture_output=True,

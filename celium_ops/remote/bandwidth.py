@@ -13,6 +13,7 @@ from importlib import resources
 from threading import Thread, Timer
 from typing import IO, Any
 
+from celium_ops.base.processes import bound
 from celium_ops.fleet.model import Host
 from celium_ops.remote.on_host.transfer import CHUNK, taken
 from celium_ops.remote.ssh import CONNECT_TIMEOUT, ssh_command, why
@@ -64,7 +65,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command with pipes; it is over when the block is, and after the deadline."""
     pipe = subprocess.PIPE
     # A session of its own: a jump host's ssh is ended with it, and holds no pipe open.
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True)
+    process = subprocess.Popen(bound(command), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True)
 
     def end() -> None:
         with suppress(ProcessLookupError):

@@ -14,6 +14,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from celium_ops.base.processes import bound
 from celium_ops.fleet.model import Host
 from celium_ops.remote.ssh import ssh_command, why
 
@@ -38,7 +39,7 @@ class Conversation:
 
     def __enter__(self) -> Self:
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe)
+        self.process = subprocess.Popen(bound(self.command), stdin=pipe, stdout=pipe, stderr=pipe)
         self.threads = [threading.Thread(target=listen, daemon=True) for listen in (self._listen, self._complaints)]
         for thread in reversed(self.threads):  # who listens waits for the complaints when a program ends at once
             thread.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
 from celium_ops.base.files import write_atomic
+from celium_ops.base.processes import bound
 from celium_ops.remote.openssh import Options
 from celium_ops.remote.ssh import ssh_options, why
 
@@ -120,7 +121,7 @@ def shown_key(options: Options, known: Iterable[HostKey]) -> ShownKey:
         try:
             # A session of its own: a jump host's question would find the terminal otherwise.
             done = subprocess.run(
-                command,
+                bound(command),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=DEADLINE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from celium_ops.base.errors import GuardError
+from celium_ops.base.processes import bound
 from celium_ops.fleet.model import Host
+from celium_ops.remote.last_words import LastWords
 from celium_ops.remote.ssh import ssh_command, why
 
 FILE = "/run/celium-ops.lock"
@@ -26,11 +26,11 @@ BEAT = 15.0
 """Seconds between two signs of life; a host that hears none for a minute gives the lock back."""
 GRACE = 5.0
 """Seconds that giving the lock back may take."""
+LONGEST_WORDS = 65536
+"""Bytes in which the program's answer has to be found, after what a login shell says."""
 
 # A connection of its own, which notices a host that is gone.
 _SETTINGS = ("ControlPath=none", "ServerAliveInterval=15", "ServerAliveCountMax=3")
-# Ctrl-c is for the run: the lock must outlast it, until Ansible has ended.
-_DEAF = ["sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"]
 
 
 @contextmanager
@@ -42,8 +42,8 @@ def locked_host(host: Host, holder: str, warn: Callable[[str], None], file: str 
     """
     program = (Path(__file__).parent / "on_host" / "hold.py").read_text()
     command = ssh_command(host.connection, ["python3", "-I", "-S", "-c", program, file, holder], *_SETTINGS)
-    with tempfile.TemporaryFile() as errors, ThreadPoolExecutor(1) as listener, _started(command, errors) as call:
-        held = listener.submit(_held, call, host.name, errors, warn)
+    with ThreadPoolExecutor(1) as listener, _started(command) as call:
+        held = listener.submit(_held, call, host.name, warn)
         yield held
         if held.done() and not held.exception() and call.process.poll() is not None and not call.given_up:
             warn(f"the lock on {host.name} was lost on the way: another deploy may have run at the same time")
@@ -55,19 +55,19 @@ class _Call:
 
     process: subprocess.Popen[bytes]
     line: socket.socket
+    errors: LastWords
     over: threading.Event = field(default_factory=threading.Event)
     given_up: bool = False
 
 
-def _held(call: _Call, host: str, errors: IO[bytes], warn: Callable[[str], None]) -> None:
+def _held(call: _Call, host: str, warn: Callable[[str], None]) -> None:
     """Return when the program holds the lock, or when it is given up."""
     said = _first_words(call.line)
     if said is None:
         call.given_up = True
         call.process.kill()
         if not call.over.is_set():
-            errors.seek(0)
-            reason = why(errors.read().decode(errors="replace")) or f"no answer in {DEADLINE:g} s"
+            reason = why(str(call.errors)) or f"no answer in {DEADLINE:g} s"
             warn(f"{host} cannot be locked ({reason}): a deploy from another machine would go unnoticed")
     elif said != "held":
         raise GuardError(
@@ -79,12 +79,16 @@ def _held(call: _Call, host: str, errors: IO[bytes], warn: Callable[[str], None]
 
 
 @contextmanager
-def _started(command: list[str], errors: IO[bytes]) -> Iterator[_Call]:
+def _started(command: list[str]) -> Iterator[_Call]:
     """Start a program at the other end of a socket, give it a sign of life now and then, and hang up at the end."""
     line, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen([*_DEAF, *command], stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors)
-    call = _Call(process, line)
+        # What ends the run is not for the lock: it must outlast the run, until Ansible has ended, but never us.
+        process = subprocess.Popen(
+            bound(command, deaf=True), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE
+        )
+    assert process.stderr  # noqa: S101  # it was asked for
+    call = _Call(process, line, LastWords(process.stderr))
     threading.Thread(target=_beat, args=(call,), daemon=True).start()
     with line:
         try:
@@ -113,7 +117,7 @@ def _first_words(line: socket.socket) -> str | None:
         while True:
             line.settimeout(max(0.001, deadline - time.monotonic()))
             more = line.recv(4096)
-            said += more
+            said = (said + more)[-LONGEST_WORDS:]
             found = re.search(rb"^celium-lock (.*)\n", said, re.MULTILINE)
             if found or not more:
                 return found[1].decode(errors="replace") if found else None

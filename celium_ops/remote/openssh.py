@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celium_ops.base.errors import CeliumError
+from celium_ops.base.processes import bound
 from celium_ops.fleet.model import Connection
 from celium_ops.remote.ssh import CONNECT_TIMEOUT, ssh_options
 
@@ -79,7 +80,7 @@ def resolve(connection: Connection) -> Options:
     command = ["ssh", "-G", *ssh_options(connection), "--", connection.address]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+            bound(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
         )
     except subprocess.TimeoutExpired:
         raise CeliumError(f"ssh did not read its configuration in {DEADLINE:g} s", code="ssh-option") from None

@@ -10,19 +10,20 @@ import logging
 import shlex
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import fabric
 import paramiko
 
 from celium_ops.base.errors import CeliumError
+from celium_ops.base.processes import bound
 from celium_ops.fleet.model import Connection, Host
 from celium_ops.remote.host_keys import HostKey, KnownKeys, key_type, known_keys
+from celium_ops.remote.last_words import LastWords
 from celium_ops.remote.openssh import Options, proxy_command, resolve
 from celium_ops.remote.pump import Pump
 from celium_ops.remote.ssh import CONNECT_TIMEOUT, why
@@ -186,12 +187,11 @@ class _Proxy:
     """A program through which the host is reached, as OpenSSH starts it for ProxyCommand and ProxyJump."""
 
     socket: socket.socket
-    errors: IO[bytes]
+    errors: LastWords
 
     def last_words(self) -> str:
         """Return why it ended, if it said so."""
-        self.errors.seek(0)
-        return why(self.errors.read().decode(errors="replace"), on_the_way=True)
+        return why(str(self.errors), on_the_way=True)
 
 
 @contextmanager
@@ -201,11 +201,14 @@ def _proxy(options: Options) -> Iterator[_Proxy | None]:
         yield None
         return
     ours, theirs = socket.socketpair()
-    with tempfile.TemporaryFile() as errors, ours:
+    with ours:
         with theirs:
-            process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors)
+            process = subprocess.Popen(
+                bound(command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE
+            )
+        assert process.stderr  # noqa: S101  # it was asked for
         try:
-            yield _Proxy(ours, errors)
+            yield _Proxy(ours, LastWords(process.stderr))
         finally:
             process.terminate()
             process.wait()

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from celium_ops.base.processes import bound
 from celium_ops.fleet.model import Connection
 
 MAX_PARALLEL = 32
@@ -130,7 +131,7 @@ def ask(
 
 async def _ask(arguments: list[str], stdin: bytes, deadline: float, go: asyncio.Future[None] | None) -> Answer:
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*bound(arguments), stdin=pipe, stdout=pipe, stderr=pipe)
     try:
         if go:
             await go

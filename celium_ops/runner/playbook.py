@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +22,26 @@ import yaml
 from celium_ops.base.errors import CeliumError
 from celium_ops.base.files import write_atomic
 from celium_ops.base.paths import collections_path
+from celium_ops.base.processes import bound, children, kill_descendants
 from celium_ops.runner.recap import Event, HostRecap, Recap
+from celium_ops.runner.silence import Overdue, Silence
 
 MAX_FORKS = 25
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 15.0
 """Seconds Ansible gets to end after ctrl-c."""
+TASK_LIMIT = 300
+"""Seconds a task may take that says nothing else (``timeout``); our playbooks have the same, for Ansible alone."""
+_PROGRAMS = Path(__file__).parent / "programs"
 OnHost = Callable[[HostRecap], None]
 
 
 @dataclass(frozen=True)
 class Playbook:
-    """What to run: a playbook of the collection ``celium.ops`` on the hosts named, all of the inventory's if none."""
+    """What to run: a playbook of the collection ``celium.ops`` on the hosts named, all of the inventory's if none.
+
+    Hosts that are ``independent`` do not wait for each other: of those, one without a task has done all of them.
+    """
 
     name: str
     inventory: Path
@@ -41,10 +49,14 @@ class Playbook:
     check: bool = False
     diff: bool = False
     variables: dict[str, Any] | None = None
+    independent: bool = False
 
 
 def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
     """Run a playbook and return what each host did; ``on_host`` hears of every step.
+
+    It ends however hosts behave: a task has a limit, and where Ansible does not keep it, Ansible is ended when all
+    other hosts are done.
 
     Raises:
         CeliumError: Ansible ended before it reached any host.
@@ -52,16 +64,17 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
     """
     from ansible_runner.interface import init_runner
 
-    recap = Recap()
+    recap, silence = Recap(), Silence(task_limit())
 
     def handle(event: Event) -> bool:
+        silence.feed(event)
         host = recap.feed(event)
         if host:
             on_host(host)
         # False: no event files. They would hold the results of all tasks, and cost a file each.
         return False
 
-    with _private_folder() as folder, _interruptible() as interruption:
+    with _private_folder() as folder, _interruptible(silence) as interruption:
         runner = init_runner(
             private_data_dir=str(folder),
             playbook=f"celium.ops.{playbook.name}",
@@ -77,10 +90,16 @@ def run_playbook(playbook: Playbook, on_host: OnHost) -> Recap:
             suppress_env_files=True,
         )
         # When we are killed it ends too: it ignores the loss of its terminal, and would wait for ever for its results.
-        runner.config.command[:0] = ["setpriv", "--pdeathsig", "TERM"]
-        runner.run()
-        if interruption.began:
+        runner.config.command[:] = bound(runner.config.command, ending="TERM")
+        if not interruption.wanted:
+            runner.run()
+        if interruption.wanted:
             raise KeyboardInterrupt
+        if interruption.overdue is not None:
+            _give_up(recap, interruption.overdue, playbook.independent)
+            for name in interruption.overdue:
+                on_host(recap.hosts[name])
+            return recap
         if runner.rc and not recap.hosts:
             words = f"Ansible ended before it reached a host: {_last_words(recap, runner.stdout.read())}"
             raise CeliumError(words, remedy="celium-ops inventory lint may say more")
@@ -101,14 +120,23 @@ def environment() -> dict[str, str]:
         "ANSIBLE_TIMEOUT": "15",
         # A host that dies in the middle of a task is noticed after half a minute, not when TCP gives up.
         "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=10 -o ServerAliveCountMax=3",
+        "ANSIBLE_SSH_EXECUTABLE": str(_PROGRAMS / "ssh"),
+        "ANSIBLE_SFTP_EXECUTABLE": str(_PROGRAMS / "sftp"),
     }
     settings = {name: value for name, value in settings.items() if name not in os.environ}
+    settings["ANSIBLE_TASK_TIMEOUT"] = str(task_limit())
     # Nobody sees a question of Ansible's, which would wait for ever: without a password it fails and says so.
     settings |= dict.fromkeys(("ANSIBLE_ASK_PASS", "ANSIBLE_BECOME_ASK_PASS", "ANSIBLE_ASK_VAULT_PASS"), "False")
     settings["ANSIBLE_COLLECTIONS_PATH"] = collections_path()
     # Ansible is installed beside us, and perhaps not on the PATH of whoever called us by our full name.
     settings["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return settings
+
+
+def task_limit() -> int:
+    """Return the seconds that a task may take that says nothing else; 0, which is none for Ansible, does not count."""
+    wanted = os.environ.get("ANSIBLE_TASK_TIMEOUT", "").strip()
+    return int(wanted) if wanted.isdecimal() and int(wanted) else TASK_LIMIT
 
 
 def _arguments(playbook: Playbook, folder: Path) -> str:
@@ -140,39 +168,62 @@ def _private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _give_up(recap: Recap, overdue: Mapping[str, Overdue], independent: bool) -> None:
+    """Note what became of the hosts of a run that was ended since some of them were silent."""
+    for name, one in overdue.items():
+        host = recap.hosts[name]
+        host.result, host.error = "failed", f"{one.task}: the task did not end in {one.seconds:.0f} s"
+    if independent and overdue:
+        for host in recap.hosts.values():
+            if host.result is None and host.error is None:
+                host.result = "ok"
+    recap.give_up(f"was not finished: {', '.join(overdue) or 'Ansible'} did not answer, so Ansible was ended")
+
+
 @dataclass
 class _Interruption:
-    """Ctrl-c during a run: Ansible is asked to end, so that it ends its workers too, and killed only if it does not."""
+    """Ansible is asked to end, so that it ends its workers too, and killed only if it does not.
 
+    That is so after ctrl-c (``wanted``), and when only hosts remain whose tasks are ``overdue``.
+    """
+
+    silence: Silence
+    wanted: bool = False
+    overdue: Mapping[str, Overdue] | None = None
     began: float | None = None
 
     def note(self, _signal: int, _frame: FrameType | None) -> None:
         """Handle the signal; a second one does not wait any longer."""
-        if self.began is None:
-            self.began = time.monotonic()
-            for child in _children():
-                os.kill(child, signal.SIGINT)
-        else:
+        if self.wanted:
             self.began = -math.inf
+        elif self.began is None:
+            self._ask()
+        self.wanted = True
 
     def must_kill(self) -> bool:
         """Answer runner, which asks all the time; it then kills Ansible's process group."""
-        return self.began is not None and time.monotonic() - self.began > GRACE
+        if self.began is None and (overdue := self.silence.overdue()) is not None:
+            self.overdue = overdue
+            self._ask()
+        if self.began is None or time.monotonic() - self.began <= GRACE:
+            return False
+        for child in children(os.getpid()):
+            with suppress(ProcessLookupError):
+                if os.getsid(child) != os.getsid(0):  # Ansible has one of its own, and so has each of its workers
+                    kill_descendants(child)
+        return True
 
-
-def _children() -> Iterator[int]:
-    """Yield our child processes (Linux); runner does not tell which one it started."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it may end while we look
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid():
-                yield int(stat.parent.name)
+    def _ask(self) -> None:
+        self.began = time.monotonic()
+        for child in children(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGINT)
 
 
 @contextmanager
-def _interruptible() -> Iterator[_Interruption]:
+def _interruptible(silence: Silence) -> Iterator[_Interruption]:
     """Take the signals while a run lasts, and give them back; runner's own handlers are never restored (its 1075)."""
-    interruption = _Interruption()
+    interruption = _Interruption(silence)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return

@@ -146,6 +146,9 @@ def _reason(result: dict[str, Any]) -> str:
     """Return why a task failed, in the words of the module, short enough for a table."""
     if "censored" in result:
         return "its output is hidden, since it may hold a secret"
+    timed_out = result.get("timedout")
+    if isinstance(timed_out, dict) and isinstance(timed_out.get("period"), int):
+        return f"the task did not end in {timed_out['period']} s"
     if result.get("argument_errors"):
         return "; ".join(result["argument_errors"])
     failed_items = [item for item in result.get("results", []) if isinstance(item, dict) and item.get("failed")]

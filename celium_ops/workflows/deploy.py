@@ -219,7 +219,8 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
     wish, fleet, plan = job.wish, job.fleet, job.plan
 
     def play(name: str, hosts: Iterable[str], variables: dict[str, Any]) -> Recap:
-        playbook = Playbook(name, wish.inventory, tuple(hosts), wish.check, wish.diff, variables)
+        free = name == "site"
+        playbook = Playbook(name, wish.inventory, tuple(hosts), wish.check, wish.diff, variables, free)
         return run_playbook(playbook, on_host)
 
     def register(records: Rows, absent: Rows, add: bool) -> Recap:

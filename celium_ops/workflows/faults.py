@@ -56,6 +56,16 @@ FAULTS = (
         "check ansible_user and ansible_ssh_private_key_file, and the host's authorized_keys",
     ),
     _fault(
+        r"docker pull \S+ did not end in",
+        "an image takes too long to download",
+        "look from the host how fast the registry is; celium_pull_timeout is how long it may take",
+    ),
+    _fault(
+        r"the task did not end in \d|timed out after \d+ second\(s\)",
+        "the host hangs",
+        "log in and see what does not answer there: a disk, Docker, apt; docs/hosts.md says how long tasks may take",
+    ),
+    _fault(
         r"no space left on device|enospc|disk quota exceeded",
         "the disk is full",
         "make room on the host: `df -h` and `docker system df` show what holds it",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 
 from celium_ops.base.errors import CeliumError, UsageError
 from celium_ops.runner.playbook import OnHost
@@ -30,32 +27,30 @@ class Tick:
 
 
 def watch(wish: Wish, on_tick: Callable[[Tick], None], on_host: OnHost, warn: Callable[[str], None]) -> None:
-    """Apply the best assignment shortly after each epoch of the subnet, until SIGTERM or ctrl-c.
+    """Apply the best assignment shortly after each epoch of the subnet, until ctrl-c.
 
     A round that fails changes nothing and is tried again; only a wrong inventory ends the watch.
 
     Raises:
         UsageError: the inventory is wrong.
-        KeyboardInterrupt: ctrl-c or SIGTERM, between two rounds.
+        KeyboardInterrupt: ctrl-c, or a signal that the program handles like it.
     """
     failures, tempo = 0, 360
-    with _told_to_stop() as stop:
-        while True:
-            try:
-                applied, error = apply(wish, lambda _assignment: None, on_host, warn), None
-            except UsageError:
-                raise
-            except CeliumError as caught:
-                applied, error = None, caught
-            if applied and not applied.errors:
-                failures, tempo = 0, applied.assignment.snapshot.subnet.tempo
-                pause = until_next_epoch(applied)
-            else:
-                pause = min(AGAIN * 2 ** min(failures, 10), float(tempo * SECONDS_PER_BLOCK))
-                failures += 1
-            on_tick(Tick(applied, error, pause))
-            if stop.wait(pause):
-                raise KeyboardInterrupt
+    while True:
+        try:
+            applied, error = apply(wish, lambda _assignment: None, on_host, warn), None
+        except UsageError:
+            raise
+        except CeliumError as caught:
+            applied, error = None, caught
+        if applied and not applied.errors:
+            failures, tempo = 0, applied.assignment.snapshot.subnet.tempo
+            pause = until_next_epoch(applied)
+        else:
+            pause = min(AGAIN * 2 ** min(failures, 10), float(tempo * SECONDS_PER_BLOCK))
+            failures += 1
+        on_tick(Tick(applied, error, pause))
+        time.sleep(pause)
 
 
 def until_next_epoch(applied: Applied) -> float:
@@ -64,18 +59,3 @@ def until_next_epoch(applied: Applied) -> float:
     blocks = snapshot.subnet.tempo - (snapshot.block - snapshot.subnet.last_step) % max(snapshot.subnet.tempo, 1)
     # Not all fleets at the same moment: public nodes count requests.
     return float((blocks + 2) * SECONDS_PER_BLOCK + random.uniform(0, 60))  # noqa: S311 - a pause is no secret
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Take SIGTERM while we wait, so that a service manager ends us as ctrl-c does."""
-    stop = threading.Event()
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)

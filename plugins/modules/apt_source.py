@@ -109,6 +109,12 @@ PARTS = Path("/etc/apt/sources.list.d")
 TRUSTED = Path("/etc/apt/trusted.gpg.d")
 """Keys in here are good for every source that names none."""
 LISTS = Path("/var/lib/apt/lists")
+LARGEST_KEY = 2**20
+"""Bytes; Docker's key has 4 kB, a distribution's keyring some 100."""
+KEY_WITHIN = 120
+"""Seconds a key may take: apt's own limits are for each read, so a server that trickles would keep us for ever."""
+APT_WITHIN = 300
+"""Seconds any other run of apt's may take."""
 SIGNED = ("_InRelease", "_Release.gpg")
 
 # Read after apt's own configuration, so the host's proxies and certificates hold. The hooks would take what is fetched
@@ -173,12 +179,15 @@ class Aside:
         shutil.chown(folder / "incoming", "_apt")
         (folder / "apt.conf").write_text(ASIDE.format(folder=folder))
 
-    def run(self, program, *arguments):
+    def run(self, program, *arguments, seconds=APT_WITHIN, wrapper=()):
         """Return why apt failed; None when it did not."""
-        command = [program, "-c", str(self.folder / "apt.conf"), *arguments]
+        limit = ["timeout", "--kill-after=5", str(seconds)]
+        command = [*wrapper, *limit, program, "-c", str(self.folder / "apt.conf"), *arguments]
         code, out, err = self.module.run_command(command, environ_update={"LC_ALL": "C"})
         if not code:
             return None
+        if code in (124, 137):
+            return f"{Path(program).name} did not end in {seconds} s"
         lines = [line[2:].strip(" .") for line in err.splitlines() if line.startswith("E:")]
         said = [line for line in lines if not line.startswith(("Some index files failed", "Download Failed"))]
         why = "; ".join(dict.fromkeys(said)) or (err or out).strip() or f"exit {code}"
@@ -187,7 +196,11 @@ class Aside:
     def fetch_key(self, url):
         """Return the text behind a URL, fetched the way apt fetches packages."""
         path = self.folder / "incoming" / "key"
-        why = self.run("/usr/lib/apt/apt-helper", "download-file", url, str(path))
+        helper, largest = "/usr/lib/apt/apt-helper", f"--fsize={LARGEST_KEY}"
+        why = self.run(helper, "download-file", url, str(path), seconds=KEY_WITHIN, wrapper=["prlimit", largest])
+        # What was cut off at the limit may have another name: apt renames a file when it is whole.
+        if any(file.stat().st_size >= LARGEST_KEY for file in path.parent.iterdir()):
+            raise UnusableError(f"what {url} gives is not a signing key: it has 1 MiB or more")
         if why:
             raise UnusableError(f"the signing key cannot be fetched from {url}: {why}")
         return path.read_text(errors="replace")

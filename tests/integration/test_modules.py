@@ -1,9 +1,15 @@
 """Our Ansible modules, run by Ansible on this machine."""
 
 import json
+import os
 import subprocess
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from ansible_collections.celium.ops.plugins.modules import apt_source
 
 
 @pytest.fixture
@@ -90,3 +96,58 @@ def test_what_cannot_be_merged_is_left_as_it_was(json_merge, before, options, me
     assert (code, file.read_text()) == (2, before)
     assert message in output
     assert "left as it is" in output
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Serves what a mirror may: a key, one without an end, one that trickles."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "3" if self.path == "/good" else str(2**40))
+        self.end_headers()
+        with suppress(OSError):
+            if self.path == "/good":
+                self.wfile.write(b"key")
+            while self.path != "/good":
+                self.wfile.write(b"x" if self.path == "/trickles" else bytes(65536))
+                self.server.over.wait(0.2 if self.path == "/trickles" else 0)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def mirror():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
+        server.over = threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.over.set()
+        server.shutdown()
+
+
+class Apt:
+    """As much of an Ansible module as fetches a key."""
+
+    def run_command(self, command, environ_update):
+        done = subprocess.run(command, env=os.environ | environ_update, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+
+def aside_in(folder):
+    folder.mkdir()
+    return apt_source.Aside(Apt(), folder)
+
+
+def test_a_key_is_fetched_in_bounded_time_and_size(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(apt_source, "KEY_WITHIN", 3)
+    for number, (name, why) in enumerate([("endless", "it has 1 MiB or more"), ("trickles", "did not end in 3 s")]):
+        aside = aside_in(tmp_path / str(number))
+        began = time.monotonic()
+        with pytest.raises(apt_source.UnusableError, match=why):
+            aside.fetch_key(f"{mirror}/{name}")
+        assert time.monotonic() - began < 20
+        assert sum(file.stat().st_size for file in aside.folder.rglob("*")) < 2 * apt_source.LARGEST_KEY
+    assert aside_in(tmp_path / "good").fetch_key(f"{mirror}/good") == "key"

@@ -1,5 +1,6 @@
 """The wheel, installed into an empty environment and used from an empty folder."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def test_it_works_in_an_empty_environment_from_an_empty_folder(wheel, tmp_path):
 
     version = run(venv / "bin/celium-ops", "--version", cwd=empty, environment=bare)
     assert (version.returncode, version.stdout.split()[0]) == (0, "celium-ops")
+    programs = [*venv.glob("lib/*/site-packages/celium_ops/runner/programs/*")]
+    assert sorted(program.name for program in programs if os.access(program, os.X_OK)) == ["sftp", "ssh"]
 
     # Nobody lives at 127.0.0.1:1, so the play ends at once; that it began is what counts.
     (empty / "fleet.yml").write_text("executors: {hosts: {gpu-1: {ansible_host: 127.0.0.1, ansible_port: 1}}}\n")

@@ -98,6 +98,27 @@ def test_a_host_dies_in_the_middle_of_a_deploy(fleet):
     assert {host["result"] for name, host in hosts.items() if name != "executor-2"} == {"ok"}
 
 
+HANG = """
+    printf '#!/bin/sh\nexec sleep 1000\n' > /usr/local/bin/hang; chmod +x /usr/local/bin/hang
+    usermod --shell /usr/local/bin/hang operator; pkill -KILL -u operator || true
+"""
+"""Who logs in gets no answer, but the connection stays: OpenSSH's own questions are answered."""
+
+
+def test_a_host_hangs_with_a_living_connection(fleet):
+    repair = "usermod --shell /bin/bash operator; pkill -KILL -u operator || true"
+    command = ("-i", str(fleet.lab.inventory), "--json", "deploy", *SOME)
+    with fleet.variables("miner-1", celium_start_timeout=301), broken(fleet, "executor-1", HANG, repair):
+        deploy = fleet.lab.start(*command, ANSIBLE_TASK_TIMEOUT="15")
+        out, err = deploy.communicate(timeout=240)
+        assert fleet.on("miner-1", "flock --nonblock /run/celium-ops.lock echo free") == "free"
+    hosts = {host["name"]: host for host in json.loads(out)["hosts"]}
+    assert (deploy.returncode, hosts["executor-1"]["result"]) == (1, "failed"), err
+    assert "Gathering Facts: the task did not end in 15 s" in hosts["executor-1"]["error"]
+    assert hosts["executor-1"]["remedy"]
+    assert {host["result"] for name, host in hosts.items() if name != "executor-1"} == {"ok"}
+
+
 def test_a_controller_that_lost_its_passwords_learns_them_from_the_hosts(fleet):
     own = fleet.lab.folder / "secrets" / "executor-1" / "executor_db_password"
     password, before = own.read_text(), fleet.started()

@@ -11,6 +11,12 @@ SEEN = [
     ("the host key of 192.0.2.1 has changed; celium-ops hosts trust shows both", "the host key is not trusted"),
     ("its host key is not known, or has changed", "the host key is not trusted"),
     ("ops@192.0.2.1: Permission denied (publickey).", "the SSH key is refused"),
+    ("Gathering Facts: the task did not end in 300 s", "the host hangs"),
+    ("Task failed: Timed out after 300 second(s).", "the host hangs"),
+    (
+        "docker pull registry.example/executor@sha256:00 did not end in 3600 s (celium_pull_timeout)",
+        "an image takes too long to download",
+    ),
     ("Failed to replace '/opt/celium/.env': [Errno 28] No space left on device", "the disk is full"),
     (
         "Failed to lock apt for exclusive operation: E:Could not get lock /var/lib/dpkg/lock-frontend. It is held by"

@@ -115,7 +115,7 @@ def test_a_holder_that_falls_silent_is_given_up(file):
 def test_the_host_hears_from_us_as_long_as_we_live(monkeypatch):
     program = "import sys; sys.stdin.buffer.read(5); print('celium-lock five signs of life')"
     monkeypatch.setattr(lock, "BEAT", 0.05)
-    with Path(os.devnull).open("wb") as errors, lock._started([sys.executable, "-c", program], errors) as call:
+    with lock._started([sys.executable, "-c", program]) as call:
         assert lock._first_words(call.line) == "five signs of life"
 
 
