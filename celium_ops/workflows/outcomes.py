@@ -15,7 +15,8 @@ class HostOutcome:
     """What became of one host.
 
     ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known fault;
-    ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be registered;
+    ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be registered,
+    ``refused`` that it is registered for a validator that its miner does not accept;
     ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof`` is the verdict on an
     executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's registry that no host of the
     inventory has.
@@ -30,6 +31,7 @@ class HostOutcome:
     registered: bool | None = None
     unassigned: bool = False
     missing: bool = False
+    refused: bool = False
     proof: str | None = None
     postponed: list[dict[str, Any]] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)

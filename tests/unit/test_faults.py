@@ -54,6 +54,19 @@ SEEN = [
         " Failed to send SSH key",
         "the miner does not reach an executor",
     ),
+    (
+        "registered for 5Hp1, which miner-1 does not accept: it accepts 5F7X only",
+        "an executor serves a validator that its miner does not accept",
+    ),
+    ("executor is running, unhealthy (NVML: Unknown Error)", "the executor's container has lost its GPUs"),
+    (
+        "the miner cannot use the chain: its log says [sync] Miner sync failed",
+        "the miner cannot use the chain",
+    ),
+    (
+        "the miner cannot use the chain: its log says is not registered on netuid",
+        "the miner's hotkey is not registered",
+    ),
     ("container executor-executor-1 is unhealthy", "a container does not get healthy"),
     (
         "container executor-db-1 exited (1)\nexecutor-db-1 (exited) said last:\n  connect: Connection refused",
