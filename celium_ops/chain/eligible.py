@@ -8,15 +8,13 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from celium_ops.chain.snapshot import Neuron, Snapshot
+from celium_ops.fleet.model import LIUM_VALIDATOR
 
 RAO = 10**9
 """Rao of one TAO or one alpha."""
 
 Of = Literal["permit", "active", "all"]
 """Whose stake is the whole: that of the permit holders, of those of them that are active, or of all UIDs."""
-
-LIUM_VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
-"""The only validator that upstream's miner accepts unless it is told of another one (2025-12)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def rules_of(values: Mapping[str, Any]) -> Rules:
         min_total=defaults.min_total if total is None else int(total) * RAO,
         allow=frozenset(values.get("miner_assign_allow") or ()),
         deny=frozenset(values.get("miner_assign_deny") or ()),
-        only=values.get("miner_default_validator") or LIUM_VALIDATOR if lium else None,
+        only=(values.get("miner_default_validator") or LIUM_VALIDATOR) if lium else None,
     )
 
 

@@ -156,6 +156,7 @@ def show_retirement(done: Retirement) -> None:
 
 def show_status(hosts: list[HostStatus]) -> None:
     """Show the fleet's status table, then what is wrong."""
+    from rich.markup import escape
     from rich.table import Table
 
     console = out()
@@ -171,6 +172,8 @@ def show_status(hosts: list[HostStatus]) -> None:
         table.add_row(mark, host.name, host.role, shown, env, registered)
     console.print(table)
     for host in hosts:
+        for warning in host.warnings:
+            console.print(f"[yellow]{host.name}[/]: {escape(warning)}")
         _show_trouble(console, host.name, host.problems, host.remedy)
     healthy = sum(host.healthy for host in hosts)
     console.print(f"{healthy} of {len(hosts)} hosts healthy")

@@ -141,6 +141,11 @@ def computed_variables(role: str) -> dict[str, Any]:
     return found
 
 
+def validators_image() -> str:
+    """Return the name by which validators run the executor's image on its host."""
+    return str(computed_variables("executor")["_executor_public_name"])
+
+
 @functools.cache
 def all_variables() -> dict[str, Variable]:
     """Return the variables of all roles, by name; no two roles share one."""

@@ -16,6 +16,7 @@ import yaml
 from celium_ops.base.errors import UsageError
 from celium_ops.fleet.contract import GROUP_OF_ROLE, Variable, all_variables, load_contracts
 from celium_ops.fleet.model import Connection, Fleet, Host, Role
+from celium_ops.fleet.remedies import NO_EVM, NO_EVM_REMEDY
 from celium_ops.fleet.resolve import CONNECTION, PREFIXES, DuplicateKey, Located, ResolvedHost, resolve_all
 from celium_ops.fleet.values import WrongValueError, check, is_lasting, is_pinned, renting_mappings, renting_range
 from celium_ops.fleet.wallets import wallet_faults
@@ -295,6 +296,10 @@ def _between_hosts(fleet: Fleet, resolved: dict[str, ResolvedHost]) -> Iterator[
     if outdated:
         message = "celium_dialect: celium cannot read today's main chain (finney); deploy wants --accept-outdated there"
         yield _at_key(fleet.inventory, resolved[outdated.name], "celium_dialect", "warning", message, "lium on finney")
+    for host in fleet.of_role("miner"):
+        if host.without_evm:
+            miner = resolved[host.name]
+            yield _at_key(fleet.inventory, miner, "celium_network", "warning", NO_EVM, NO_EVM_REMEDY)
     for host in fleet.of_role("executor"):
         at = functools.partial(_at_key, fleet.inventory, resolved[host.name])
         network = host.values.get("celium_network")

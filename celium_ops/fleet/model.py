@@ -11,6 +11,11 @@ from celium_ops.base.errors import UsageError
 
 Role = Literal["miner", "executor", "validator"]
 
+LIUM_VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+"""The only validator that upstream's miner accepts unless it is told of another one (2025-12)."""
+NAMED_NETWORKS = ("finney", "test", "local")
+"""The networks that upstream's library of collateral has an EVM endpoint for (2025-12)."""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -69,6 +74,20 @@ class Host:
     def lium(self) -> bool:
         """Tell whether its dialect is lium; else it is celium."""
         return self.values.get("celium_dialect") == "lium"
+
+    @property
+    def accepts(self) -> str | None:
+        """Return the only validator that a miner accepts; null in dialect celium, where it accepts any."""
+        return (self.values.get("miner_default_validator") or LIUM_VALIDATOR) if self.lium else None
+
+    @property
+    def without_evm(self) -> bool:
+        """Tell whether upstream's software has no EVM endpoint for collateral, so that it can remove no row.
+
+        Its library of collateral knows a few networks by name; of an address it does not know what to make.
+        """
+        named = self.values.get("celium_network") in (None, *NAMED_NETWORKS)
+        return self.role == "miner" and self.lium and not named and not self.values.get("miner_evm_rpc_url")
 
     @property
     def miner(self) -> str | None:

@@ -3,7 +3,8 @@
 A host's facts are what ``remote/on_host/survey.py`` prints, and beside that ``drift_s`` (seconds that its clock is
 ahead of ours), ``tried_from`` (the host from which its ports were tried, null for here), ``services`` (which ports of
 its own were reached), ``ways`` (which of the tried renting ports were reached, as programs of the host have them and as
-containers do) and ``rates`` (Mbit/s between here and it). What could not be read is unknown.
+containers do), ``sysbox`` (what came of the validators' own commands, null where sysbox is not wanted) and ``rates``
+(Mbit/s between here and it). What could not be read is unknown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from celium_ops.base.checks import Check, Status
+from celium_ops.fleet.contract import validators_image
 from celium_ops.fleet.model import Host
+from celium_ops.fleet.remedies import (
+    GPUS_LOST_REMEDY,
+    NO_CHAIN,
+    NO_CHAIN_REMEDY,
+    NO_EVM,
+    NO_EVM_REMEDY,
+    NOT_REGISTERED,
+    NOT_REGISTERED_REMEDY,
+    UNHEALTHY_REMEDY,
+)
 
 Facts = Mapping[str, Any]
 Checks = Iterator[Check]
@@ -66,6 +78,8 @@ def checks(host: Host, facts: Facts) -> list[Check]:
             found.append(_unread(part, facts))
         elif facts.get(part) is not None:
             found += look(host, facts)
+    if host.without_evm:
+        found.append(Check("miner.collateral", "warn", NO_EVM, remedy=NO_EVM_REMEDY))
     return found
 
 
@@ -214,6 +228,38 @@ def _images(host: Host, facts: Facts) -> Checks:
         yield Check("docker.images", "warn", message, measured, required, remedy, unit="images")
     elif wanted:
         yield Check("docker.images", "pass", "the images of its stack are there", measured, required, unit="images")
+
+
+def _named(_host: Host, facts: Facts) -> Checks:
+    """Whether the name by which validators run the executor's image stands for that image."""
+    seen = facts["named"]
+    if seen["wanted"] is None:  # docker.images says so
+        return
+    name, message = validators_image(), "the name by which validators run the executor's image stands for it"
+    if seen["validators"] is None:
+        message = f"there is no {name}, which validators run here: each of their checks has to pull it first"
+    elif seen["validators"] != seen["wanted"]:
+        message = f"{name}, which validators run here, is another image than the executor's"
+    remedy = "celium-ops deploy gives the executor's image that name"
+    yield _is("docker.images.name", seen["validators"] == seen["wanted"], message, remedy, "warn")
+
+
+def _sysbox(_host: Host, facts: Facts) -> Checks:
+    """What came of the commands by which validators try sysbox and disks of limited size."""
+    seen = facts["sysbox"]
+    for name, id_, what, remedy in (
+        ("sysbox", "gpu.sysbox.run", "a container with sysbox gets the cards", "celium-ops deploy; docker info lists "
+         "the runtime sysbox-runc where it is installed, and CDI must be off"),
+        ("storage", "docker.quotas.run", "the disk of a container with sysbox can be limited", OWN_DISK),
+    ):  # fmt: skip
+        if seen["skipped"]:
+            yield Check(id_, "skipped", f"the validators' command was not tried: {seen['skipped']}")
+        elif seen["error"]:
+            yield Check(id_, "unknown", f"the validators' command could not be tried: {seen['error']}")
+        elif name in seen["runs"]:
+            error = seen["runs"][name]["error"]
+            message = f"the validators' command fails: {error}" if error else f"{what}, as validators try it"
+            yield _is(id_, not error, message, remedy)
 
 
 def reference(image: str) -> str:
@@ -383,6 +429,24 @@ def _tenants(host: Host, facts: Facts) -> Checks:
         yield _is("gpu.leftovers", not ended, message, remedy, "warn", "ORPHANED_RENTAL_CONTAINER")
 
 
+def _stack(host: Host, facts: Facts) -> Checks:
+    """Whether the containers of its stack pass their health checks, and a miner can use the chain."""
+    own = [one for one in facts["stack"]["containers"] if one["name"].startswith(f"{host.role}-")]
+    for one in own:
+        if one["health"] not in ("healthy", "none", "starting"):
+            said = f" ({one['complaint']})" if one["complaint"] else ""
+            remedy = GPUS_LOST_REMEDY if one["complaint"] else UNHEALTHY_REMEDY
+            yield Check("docker.stack", "fail", f"{one['name']} is {one['health']}{said}", remedy=remedy)
+    if own and all(one["health"] in ("healthy", "none") for one in own):
+        yield Check("docker.stack", "pass", "the containers of its stack are healthy")
+    if host.role == "miner" and own:
+        if trouble := facts["stack"]["chain"]:
+            remedy = NOT_REGISTERED_REMEDY if NOT_REGISTERED in trouble else NO_CHAIN_REMEDY
+            yield Check("miner.chain", "fail", f"{NO_CHAIN} {trouble}", remedy=remedy)
+        else:
+            yield Check("miner.chain", "pass", "its log has nothing against its chain")
+
+
 def _service(name: str) -> str:
     return name.split("-")[1] if name.count("-") > 1 else name
 
@@ -538,15 +602,18 @@ _PARTS: tuple[tuple[str, Callable[[Host, Facts], Checks]], ...] = (
     ("clock", _clock),
     ("docker", _docker),
     ("images", _images),
+    ("named", _named),
     ("configuration", _configuration),
     ("networks", _networks),
     ("packages", _packages),
     ("gpus", _gpus),
     ("containers", _containers),
     ("tenants", _tenants),
+    ("stack", _stack),
     ("listeners", _listeners),
     ("services", _services),
     ("ways", _ways),
+    ("sysbox", _sysbox),
     ("rates", _rates),
     ("keys", _keys),
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from celium_ops.fleet.model import Host
@@ -22,7 +24,7 @@ class Container:
 
     ``digest`` is the one a registry knows its image by, null for an image that came from none; ``outdated`` tells that
     it was made with another environment file than the one that is there. ``health`` is Docker's word for it, or that it
-    is cut off from Docker.
+    is cut off from Docker; ``complaint`` what the check of an unhealthy one says of its GPUs.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Container:
     health: str
     started_at: str
     outdated: bool
+    complaint: str | None = None
 
     @property
     def well(self) -> bool:
@@ -80,8 +83,9 @@ class Sight:
     """What one host showed. What could not be read is null; ``errors`` say why.
 
     ``environments`` are the SHA-1 digests of the stack's environment files, by file name; ``rentals`` the containers
-    on an executor that tenants pay for; ``record`` is null too where no apply left one, and ``record_error`` tells why
-    where there is one.
+    on an executor that tenants pay for; ``chain`` is why a miner cannot use the chain, in upstream's words, null where
+    nothing says so or the log was not asked for; ``record`` is null too where no apply left one, and ``record_error``
+    tells why where there is one.
     """
 
     reachable: bool
@@ -89,6 +93,7 @@ class Sight:
     containers: tuple[Container, ...] | None = None
     rentals: tuple[str, ...] | None = None
     registry: list[dict[str, Any]] | None = None
+    chain: str | None = None
     record: Record | None = None
     record_error: str | None = None
     errors: tuple[str, ...] = field(default=())
@@ -99,18 +104,14 @@ def probe(
     seals: Mapping[str, Seal] | None = None,
     on_sight: Callable[[str, Sight], None] = lambda _name, _sight: None,
     after: Future[None] | None = None,
+    logs: bool = False,
 ) -> dict[str, Sight]:
     """Look at all hosts; one that does not answer is not reachable, with the reason.
 
     ``seals`` are put on the records of hosts that are still as recorded; ``on_sight`` hears of each host as it answers;
-    no host is looked at before ``after`` is done.
+    no host is looked at before ``after`` is done. With ``logs`` the logs of miners are read too.
     """
-    look = program("look", {name: shared(name) for name in ("tenancy", "probe", "managed")})
-    seals = seals or {}
-    programs = {
-        host.name: asking(look, {"role": host.role, "stack": host.stack, "mark": MARK, "seal": seals.get(host.name)})
-        for host in hosts
-    }
+    programs = {host.name: _asking(host, (seals or {}).get(host.name), logs and host.role == "miner") for host in hosts}
     commands = {host.name: ["python3", "-I", "-S", "-"] for host in hosts}
     sights: dict[str, Sight] = {}
 
@@ -120,6 +121,22 @@ def probe(
 
     ask({host.name: host.connection for host in hosts}, commands, programs, DEADLINE, see, after)
     return {host.name: sights[host.name] for host in hosts}
+
+
+_MESSAGE = re.compile(r"[\[\]\w ]{1,80}")
+"""What upstream's messages are made of; a host that says something else says nothing."""
+
+
+def _asking(host: Host, seal: Seal | None, log: bool) -> str:
+    asked = {"role": host.role, "stack": host.stack, "mark": MARK, "seal": seal, "log": log}
+    return asking(_program(log), asked)
+
+
+@cache
+def _program(log: bool) -> str:
+    """Return what looks at a host, with what reads a miner's log only where that is asked for."""
+    names = ("tenancy", "probe", "managed", *(("miner_log",) if log else ()))
+    return program("look", {name: shared(name) for name in names})
 
 
 def _sight(output: str | None, error: str | None) -> Sight:
@@ -133,7 +150,7 @@ def _sight(output: str | None, error: str | None) -> Sight:
 
 
 def _seen(seen: dict[str, Any]) -> Sight:
-    containers, record = seen["containers"], seen["record"]
+    containers, record, chain = seen["containers"], seen["record"], seen.get("chain")
     if record and record["seal"]:
         dict(record["seal"]["digests"]), str(record["seal"]["key"]), str(record["seal"]["run"])
     return Sight(
@@ -142,6 +159,7 @@ def _seen(seen: dict[str, Any]) -> Sight:
         containers=None if containers is None else tuple(Container(**container) for container in containers),
         rentals=None if seen["rentals"] is None else tuple(seen["rentals"]),
         registry=seen["registry"],
+        chain=chain if isinstance(chain, str) and _MESSAGE.fullmatch(chain) else None,
         record=None if record is None else Record(record["seal"], tuple(record["drift"]), waits(record["waits"])),
         record_error=seen["record_error"],
         errors=tuple(seen["errors"]),

@@ -11,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from celium_ops.fleet.contract import computed_variables
+from celium_ops.fleet.contract import computed_variables, validators_image
 from celium_ops.fleet.model import Host
 from celium_ops.remote.program import program, shared
 from celium_ops.remote.ssh import ask
 
 DEADLINE = 40.0
 
-_PLUGINS = ("tenancy", "probe", "networks")
+_PLUGINS = ("tenancy", "probe", "networks", "miner_log")
 _GPU_MODULES = ("pynvml", "celium_ops.gpu.nvml", "celium_ops.gpu.views")
 
 
@@ -58,11 +58,18 @@ def _survey(hosts: Collection[Host], gpus: bool) -> dict[str, Seen]:
 
 def _asked(host: Host, gpus: bool) -> dict[str, Any]:
     return {
+        "role": host.role,
         "stack": host.stack,
         "wallets": str(host.values.get(f"{host.role}_wallet_dir", "/root/.bittensor/wallets")),
         "gpus": gpus,
+        "named": _named(host) if host.role == "executor" else {},
         **_known(),
     }
+
+
+def _named(host: Host) -> dict[str, str]:
+    """Return the names of the executor's image: the inventory's, and the one that validators use."""
+    return {"wanted": str(host.values.get("executor_image")), "validators": validators_image()}
 
 
 @cache

@@ -240,13 +240,10 @@ def ago(moment: datetime) -> str:
 def _plan_of(fleet: Fleet, miner: Host, read: Snapshot, sights: dict[str, Sight], wish: Wish) -> MinerPlan:
     registry = _registry(miner, sights[miner.name])
     values = miner.values
-    # The one validator of dialect lium is upstream's choice unless the inventory makes it; rows keep theirs then.
-    free = not miner.lium or values.get("miner_default_validator")
-    held = None if free else "its validator is upstream's choice; set miner_default_validator to move it"
     executors = fleet.executors_of(miner.name)
     newcomers = [host for host in executors if host.endpoint not in registry]
     unproven = _unproven(wish.inventory, newcomers) | elsewhere(newcomers, sights)
-    found = candidates(executors, registry, sights, wish.even_if_rented, held, unproven)
+    found = candidates(executors, registry, sights, wish.even_if_rented, unproven=unproven)
     judged, hysteresis = validators(miner, read), Fraction(str(values["miner_assign_hysteresis"]))
 
     def best(rows: Sequence[Row]) -> Plan:

@@ -34,12 +34,11 @@ def candidates(
     registry: Mapping[Endpoint, Registration],
     sights: Mapping[str, Sight],
     even_if_rented: bool = False,
-    held: str | None = None,
     unproven: Mapping[str, str] | None = None,
 ) -> Candidates:
     """Join a miner's registry with its hosts in the inventory and what they show; pure.
 
-    ``held`` says why none of the executors that are registered may move, ``unproven`` why some may not be registered.
+    ``unproven`` says why some may not be registered.
     """
     hosts = {host.endpoint: host for host in executors}
     leftovers = [endpoint for endpoint in registry if endpoint not in hosts]
@@ -53,7 +52,7 @@ def candidates(
         if row is None and (reason := _not_ready(host, sight) or (unproven or {}).get(host.name)):
             waiting[host.name] = reason
             continue
-        lock = held or (None if row is None or even_if_rented else rented(sight))
+        lock = None if row is None or even_if_rented else rented(sight)
         rows.append(
             Row(
                 executor=row_name(endpoint),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from celium_ops.base.errors import GuardError
 from celium_ops.fleet.inventory import ROLES, WITHOUT_ROLE, Finding, check_inventory, stop_at_errors
 from celium_ops.fleet.model import Fleet, Host
+from celium_ops.fleet.remedies import REFUSED_REMEDY
 from celium_ops.journal.fleet_state import fleet_dir
 from celium_ops.journal.runs import HostEntry, Journal
 from celium_ops.registry.rows import Endpoint, row_name
@@ -250,8 +251,22 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
         came_up = [fleet.hosts[name] for name in played]
         register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove, _tenants(job))
     outcomes |= played
+    _warn_of_refused(fleet, outcomes.values(), job.warn)
     # Modules of ours tell what they change whether they are asked to or not.
     return [outcome if wish.diff else replace(outcome, differences=[]) for outcome in outcomes.values()]
+
+
+def _warn_of_refused(fleet: Fleet, outcomes: Iterable[HostOutcome], warn: Callable[[str], None]) -> None:
+    """Say which executors are registered for a validator that their miner does not accept."""
+    by_miner: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.refused:
+            by_miner.setdefault(fleet.hosts[outcome.name].miner or "", []).append(outcome.name)
+    for miner, names in by_miner.items():
+        warn(
+            f"{miner} accepts the validator {fleet.hosts[miner].accepts} only, and has {', '.join(names)} registered "
+            f"for another one: nobody validates them. Remedy: {REFUSED_REMEDY}"
+        )
 
 
 def _rows_only(job: _Job) -> list[str]:

@@ -5,6 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from celium_ops.fleet.remedies import (
+    GPUS_LOST_REMEDY,
+    NO_CHAIN,
+    NO_CHAIN_REMEDY,
+    NOT_REGISTERED,
+    NOT_REGISTERED_REMEDY,
+    REFUSED_REMEDY,
+)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -39,6 +48,13 @@ HOTKEY_UNREADABLE = (
 
 # The first that matches counts, so what is special stands before what is general.
 FAULTS = (
+    _fault(
+        r"unhealthy \(nvml: ",  # what follows is said in the container, and may be about anything
+        "the executor's container has lost its GPUs",
+        GPUS_LOST_REMEDY,
+    ),
+    _fault(f"{NO_CHAIN} .*{NOT_REGISTERED}", "the miner's hotkey is not registered", NOT_REGISTERED_REMEDY),
+    _fault(NO_CHAIN, "the miner cannot use the chain", NO_CHAIN_REMEDY),
     _fault(
         r"missing sudo password|sudo: a password is required|not in the sudoers|not allowed to (run|execute)"
         r"|incorrect sudo password",
@@ -137,6 +153,11 @@ FAULTS = (
         r"it obeys another hotkey",
         "an executor obeys another hotkey than its miner's",
         "executor_miner must name its miner, or executor_miner_hotkey the hotkey; then deploy the executor",
+    ),
+    _fault(
+        r"registered for \S+, which \S+ does not accept",
+        "an executor serves a validator that its miner does not accept",
+        REFUSED_REMEDY,
     ),
     _fault(
         r"failed to send ssh key",

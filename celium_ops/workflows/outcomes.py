@@ -17,10 +17,10 @@ class HostOutcome:
 
     ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known
     fault; ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be
-    registered; ``code`` names the error for programs; ``waits`` are the changes that were left for the
-    end of a rental; ``postponed`` are rows of a miner that are removed when nothing is missing any more; ``proof``
-    is the verdict on an executor's GPUs, where they were looked at; ``leftovers`` are the rows of a miner's
-    registry that no host of the inventory has.
+    registered; ``refused`` that it is registered for a validator that its miner does not accept; ``code`` names the
+    error for programs; ``waits`` are the changes that were left for the end of a rental; ``postponed`` are rows of
+    a miner that are removed when nothing is missing any more; ``proof`` is the verdict on an executor's GPUs, where
+    they were looked at; ``leftovers`` are the rows of a miner's registry that no host of the inventory has.
     """
 
     name: str
@@ -33,6 +33,7 @@ class HostOutcome:
     registered: bool | None = None
     unassigned: bool = False
     missing: bool = False
+    refused: bool = False
     proof: str | None = None
     waits: list[dict[str, Any]] = field(default_factory=list)
     postponed: list[dict[str, Any]] = field(default_factory=list)

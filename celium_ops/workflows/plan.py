@@ -12,6 +12,7 @@ from typing import Any, Literal
 from celium_ops.fleet.fingerprint import Inputs, changed, inputs
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
+from celium_ops.fleet.remedies import REFUSED_REMEDY
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint, row_name
 from celium_ops.remote.probe import Record, Sight, Wait, probe
 from celium_ops.workflows.leftovers import leftovers_of
@@ -26,8 +27,8 @@ Registries = Mapping[str, Mapping[Endpoint, Registration]]
 class Drift:
     """One thing that differs.
 
-    ``kind`` is input, file, directory, package, unit, container, firewall, registration or leftover; ``diff`` are the
-    lines that differ in a file that holds no secret.
+    ``kind`` is input, file, directory, package, unit, container, image, firewall, registration, validator or leftover;
+    ``diff`` are the lines that differ in a file that holds no secret.
     """
 
     kind: str
@@ -67,7 +68,8 @@ class HostPlan:
     @property
     def only_registration(self) -> bool:
         """Tell whether all that differs stands in its miner's registry."""
-        return bool(self.pending) and not self.error and {one.kind for one in self.pending} == {"registration"}
+        kinds = {one.kind for one in self.pending}
+        return bool(kinds) and not self.error and kinds <= {"registration", "validator"}
 
     @property
     def only_waits(self) -> bool:
@@ -231,6 +233,8 @@ def _registration(fleet: Fleet, host: Host, rows: Mapping[Endpoint, Registration
     if rows is not None:
         for problem in registry_problems(fleet, host, rows.get(host.endpoint)):
             yield Drift("registration", row_name(host.endpoint), problem)
+        for problem in refused_validator(fleet, host, rows.get(host.endpoint)):
+            yield Drift("validator", row_name(host.endpoint), f"{problem}; {REFUSED_REMEDY}")
 
 
 def registry_problems(fleet: Fleet, host: Host, row: Registration | None) -> list[str]:
@@ -246,6 +250,20 @@ def registry_problems(fleet: Fleet, host: Host, row: Registration | None) -> lis
     return [
         f"registered for {kept}, the inventory says {wanted}" for wanted, kept in pairs if wanted not in (None, kept)
     ]
+
+
+def refused_validator(fleet: Fleet, host: Host, row: Registration | None) -> list[str]:
+    """Return what is wrong where a row serves a validator that its miner does not accept, one line; pure.
+
+    A deploy leaves such a row alone: only the operator knows whether the row or the miner is to change. Where the
+    inventory names the miner's validator, the row is compared with that one.
+    """
+    miner = fleet.hosts[host.miner or ""]
+    if row is None or not host.lium or miner.values.get("miner_default_validator"):
+        return []
+    if miner.accepts in (None, row.validator):
+        return []
+    return [f"registered for {row.validator}, which {miner.name} does not accept: it accepts {miner.accepts} only"]
 
 
 _NEW = "is there, and was not"

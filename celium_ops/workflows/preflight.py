@@ -23,6 +23,7 @@ from celium_ops.remote.bandwidth import Rates, measure
 from celium_ops.remote.ports import Reach, host_way, published_way, service_way, trying_from
 from celium_ops.remote.probe import probe
 from celium_ops.remote.survey import Seen, survey
+from celium_ops.remote.trial import SYSBOX, Trial, trial
 from celium_ops.verdict import judge
 from celium_ops.workflows.cards import Shown, changes, last_shown
 from celium_ops.workflows.predictions import last_accepted, prediction, rules_of, seen_by_nvml
@@ -172,6 +173,7 @@ def _look(host: Host, seen: Seen, known: _Known) -> HostPreflight:
         with ThreadPoolExecutor(1) as beside:  # a firewall that drops makes each wait for its whole time
             services = beside.submit(_services, host, facts, known.reach)
             facts |= {"ways": _ways(host, facts, rented, known.reach), "services": services.result()}
+    facts |= {"sysbox": _sysbox(host, rented)}
     return judged(host, facts, rented, known.reports.get(host.name), known.before.get(host.name))
 
 
@@ -233,6 +235,17 @@ def _ways(host: Host, facts: Mapping[str, Any], rented: bool | None, reach: Reac
         }
 
 
+def _sysbox(host: Host, rented: bool | None) -> dict[str, Any] | None:
+    """Run what validators would to see whether sysbox works, where it is wanted; never beside a tenant."""
+    if host.role != "executor" or not host.values.get("nvidia_docker_sysbox"):
+        return None
+    if host.values["executor_gpu_proof"] == "simulated":
+        return asdict(Trial(skipped="it has no cards, being a host of a rehearsal"))
+    if rented is not False:
+        return asdict(Trial(skipped="it is rented out" if rented else "whether it is rented out cannot be read"))
+    return asdict(trial(host))
+
+
 def renting_ports(host: Host) -> Pairs:
     """Return some of the ports for renters, as they are there and as the world sees them: the first, and a spread.
 
@@ -259,7 +272,7 @@ def _predicted(
     if system:
         more |= {"ld_preload": system["preload"], "available_mib": system["available_mib"]}
     if docker:
-        more |= {"free_gb": docker["free_gb"], "sysbox": "sysbox-runc" in docker["runtimes"]}
+        more |= {"free_gb": docker["free_gb"], "sysbox": _has_sysbox(facts)}
     more |= _proven(report) | _open_ports(facts["ways"])
     if gpus is None:  # nobody could look, which is not to say that there is none
         return prediction(judge.Host(more), rules_of(host), before)
@@ -273,6 +286,12 @@ def _predicted(
     except ValidationError:  # a broken card says what cannot be
         return prediction(judge.Host(more), rules_of(host), before)
     return prediction(seen_by_nvml(nvml, more), rules_of(host), before)
+
+
+def _has_sysbox(facts: Mapping[str, Any]) -> bool:
+    """Tell whether Docker has the runtime, and a container gets the cards with it where that was tried."""
+    tried = (facts.get("sysbox") or {"runs": {}})["runs"].get(SYSBOX)
+    return "sysbox-runc" in facts["docker"]["runtimes"] and not (tried and tried["error"])
 
 
 def _proven(report: Report | None) -> dict[str, str]:

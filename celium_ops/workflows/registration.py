@@ -146,6 +146,7 @@ def note_registrations(fleet: Fleet, recap: Recap, selected: list[Host], outcome
             if outcome := outcomes.get(executor["name"]):
                 outcome.registered = executor["registered"]
                 outcome.unassigned, outcome.missing = executor["unassigned"], executor["missing"]
+                outcome.refused = executor.get("refused", False)
     for host in selected:
         outcome, miner = outcomes[host.name], outcomes.get(host.miner or "")
         if _came_up(host, outcomes) and outcome.registered is None and miner and miner.result != "ok":

@@ -10,11 +10,12 @@ from typing import Any
 
 from celium_ops.fleet.inventory import load_fleet
 from celium_ops.fleet.model import Fleet, Host
+from celium_ops.fleet.remedies import NO_CHAIN, NO_EVM, NO_EVM_REMEDY
 from celium_ops.fleet.resolve import environments
 from celium_ops.registry.rows import Endpoint, Registration, by_endpoint
 from celium_ops.remote.probe import Container, Sight, probe
 from celium_ops.workflows.faults import recognise
-from celium_ops.workflows.plan import registry_problems
+from celium_ops.workflows.plan import refused_validator, registry_problems
 
 SERVICES = {
     "miner": ("connector", "db", "miner"),
@@ -30,6 +31,7 @@ class HostStatus:
 
     ``registered`` is null where it does not apply or the miner could not be asked. ``env_up_to_date`` tells whether
     its environment files are those of the inventory and its containers were made with them; null if nobody could tell.
+    ``warnings`` do not make it unhealthy, but something will not work.
     """
 
     name: str
@@ -41,6 +43,7 @@ class HostStatus:
     validator: str | None = None
     env_up_to_date: bool | None = None
     problems: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
     remedy: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def fleet_status(inventory: Path) -> list[HostStatus]:
     fleet = load_fleet(inventory)
     with ThreadPoolExecutor(1) as beside:  # Ansible renders while the hosts are asked
         wanted = beside.submit(environments, inventory, masked=False)
-        sights = probe(fleet.hosts.values())
+        sights = probe(fleet.hosts.values(), logs=True)
     registries = {name: by_endpoint(sight.registry) for name, sight in sights.items() if sight.registry is not None}
     return [
         judge(fleet, host, sights[host.name], registries, wanted.result()[host.name].files)
@@ -77,7 +80,7 @@ def judge(
     Healthy is a host whose services all run and pass their checks and, for an executor with a miner in the fleet,
     that its miner knows: an executor that is not registered earns nothing. A miner that cannot be asked is the
     miner's problem, not the executor's. An environment that is not the inventory's does not make a host unhealthy: it
-    waits for a deploy.
+    waits for a deploy. A miner that cannot use the chain is found by no validator, so it is not healthy.
 
     Args:
         fleet: the hosts of the inventory.
@@ -89,11 +92,15 @@ def judge(
     problems = [*sight.errors]
     if sight.reachable and sight.containers is not None:
         problems += container_problems(host, sight.containers)
+    if sight.chain:
+        problems.append(f"{NO_CHAIN} {sight.chain}")
     registered, validator = None, None
     if host.role == "executor" and host.miner in registries:
         row = registries[host.miner].get(host.endpoint)
         registered, validator = row is not None, row.validator if row else None
-        problems += registry_problems(fleet, host, row)
+        problems += registry_problems(fleet, host, row) + refused_validator(fleet, host, row)
+    warnings = (NO_EVM,) if host.without_evm else ()
+    fault = recognise("\n".join(problems))
     return HostStatus(
         name=host.name,
         role=host.role,
@@ -104,7 +111,8 @@ def judge(
         validator=validator,
         env_up_to_date=_env_up_to_date(sight, environment),
         problems=tuple(problems),
-        remedy=fault.remedy if (fault := recognise("\n".join(problems))) else None,
+        warnings=warnings,
+        remedy=fault.remedy if fault else NO_EVM_REMEDY if warnings else None,
     )
 
 
@@ -127,5 +135,6 @@ def container_problems(host: Host, containers: tuple[Container, ...]) -> list[st
             problems.append(f"{service} is not there")
         elif not container.well:
             health = f", {container.health}" if container.health != "none" else ""
+            health += f" ({container.complaint})" if container.complaint else ""
             problems.append(f"{service} is {container.state}{health}")
     return problems

@@ -229,6 +229,13 @@ class Eyes:
             if tenancy.labels(one).get(probe.ONCE) != "True" or one["State"] in tenancy.ENDED
         }
 
+    def _image(self, entry):
+        """The image that a name stands for on the host."""
+        try:
+            return {"image": probe.docker("/images/" + entry["name"] + "/json")["Id"]}
+        except (OSError, ValueError):  # no engine, or no such image
+            return None
+
     def _firewall(self, entry):
         """A table of nftables, as text."""
         return _output("nft", "list", "table", *entry["name"].split()) or None
@@ -401,7 +408,7 @@ def _differences(thing, before, after):
     return [_difference(_KINDS.get(thing["kind"], "file"), name, before, after)]
 
 
-_KINDS = {kind: kind for kind in ("directory", "firewall", "sysctl", "unit")}
+_KINDS = {kind: kind for kind in ("directory", "firewall", "image", "sysctl", "unit")}
 _KINDS.update(driver="package", mount="directory")
 """What a plan calls those that are no files."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -93,6 +94,18 @@ def health(state):
     return state.get("Health", {}).get("Status", "none")
 
 
+def complaint(state):
+    """Return what the health check of an unhealthy container said of its GPUs, bounded and printable; else null.
+
+    Strangers have a shell in an executor's container, so only the words of our own check are passed on.
+    """
+    log = state.get("Health", {}).get("Log") or [{}]
+    if state.get("Health", {}).get("Status") != "unhealthy":
+        return None
+    said = re.search(r"^NVML: [ -~]{1,150}", str(log[-1].get("Output", ""))[:4096], re.MULTILINE)
+    return said.group() if said else None
+
+
 def containers(files):
     """Return the containers of our stacks, running or not, sorted by name; ``files`` are their environments.
 
@@ -114,6 +127,7 @@ def containers(files):
                 "digest": _digest(details["Config"]["Image"], details),
                 "state": state["Status"],
                 "health": health(state),
+                "complaint": complaint(state),
                 "started_at": state["StartedAt"],
                 "outdated": labels.get(tenancy.ENVIRONMENT) != files.get(ENVIRONMENTS.get(service, ".env")),
             }

@@ -12,6 +12,8 @@ import re
 
 UNREGISTERED = "unregistered"
 """What a plan expects that saw no row for an executor; a hotkey is never that."""
+LIUM_VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
+"""The only validator that a miner of dialect lium accepts unless it is told of another one (2025-12)."""
 SHOWN = 5
 _ADDRESS = re.compile(r"[0-9A-Za-z]([0-9A-Za-z.:_-]*[0-9A-Za-z])?")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -33,8 +35,22 @@ def by_endpoint(rows):
 
 
 def of_dialect(executor, dialect, default_validator):
-    """Return an executor with what a miner of this dialect keeps of it: a validator of its own, or a price."""
-    return {**executor, **({"price": None} if dialect == "celium" else {"validator": default_validator})}
+    """Return an executor with what a miner of this dialect keeps of it: a validator of its own, or a price.
+
+    In dialect lium a row keeps its validator while the inventory names none for the miner, unless an assignment, which
+    says what it expects, moves the row to the one that the miner accepts then.
+    """
+    if dialect == "celium":
+        return {**executor, "price": None}
+    moved = executor["expected"] is not None and executor["validator"] == LIUM_VALIDATOR
+    return {**executor, "validator": default_validator or (LIUM_VALIDATOR if moved else None)}
+
+
+def refused(executor, row, dialect, default_validator):
+    """Tell whether a miner of dialect lium does not accept the validator of a row that is not to be switched."""
+    if row is None or dialect == "celium" or ("switch" in executor["actions"] and not executor["error"]):
+        return False
+    return row["validator"] != (default_validator or LIUM_VALIDATOR)
 
 
 def flaws(executors, absent):

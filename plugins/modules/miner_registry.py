@@ -99,8 +99,9 @@ RETURN = r"""
 executors:
   description:
     - Each executor with its C(actions) (add, switch, price), whether it is C(registered), the C(error) if any, and
-      C(unassigned), which is true when it is not registered since it has no validator, or C(missing), which is true
-      when it is not since O(add) is false.
+      C(unassigned), which is true when it is not registered since it has no validator, C(missing), which is true
+      when it is not since O(add) is false, or C(refused), which is true when it is registered for a validator that a
+      miner of dialect lium does not accept.
     - In check mode the actions are those that would be done.
   returned: when the registry could be read
   type: list
@@ -298,6 +299,9 @@ def report(module, before, after, executors, absent):
     for result in executors + absent:
         result["registered"] = endpoint(result) in after
     for executor in executors:
+        executor["refused"] = registry_plan.refused(
+            executor, after.get(endpoint(executor)), module.params["dialect"], module.params["default_validator"]
+        )
         settled = executor["registered"] or executor["actions"] or executor["error"] or executor["missing"]
         executor["unassigned"] = not settled
     done = [executor for executor in executors if executor["actions"] and not executor["error"]]
@@ -318,6 +322,12 @@ def report(module, before, after, executors, absent):
         module.warn(
             f"not registered, since they have no validator: {', '.join(unassigned)}; "
             "celium-ops deploy or celium-ops assign gives them one"
+        )
+    if refused := [executor["name"] for executor in executors if executor["refused"]]:
+        module.warn(
+            "registered for a validator that this miner does not accept, so nobody validates them: "
+            f"{registry_plan.several(refused, ', ')}; "
+            "celium-ops assign apply moves them, or set miner_default_validator"
         )
     if failed := [result for result in executors + absent if result["error"]]:
         module.fail_json(msg=f"the registry is not as wanted: {registry_plan.by_reason(failed)}", **outcome)

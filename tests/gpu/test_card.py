@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,11 @@ def test_the_other_speeds_can_be_measured():
     found = {**measure.memory(), **measure.precisions(), **measure.bus()}
     print("\n" + json.dumps(found))
     assert all(value > 0 for value in found.values())
+
+
+def test_the_health_check_of_an_executor_finds_the_cards():
+    program = Path(__file__).parents[2] / "templates" / "executor.gpus.health.py"
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    print(f"NVML counted the cards in {time.monotonic() - begun:.1f} s")

@@ -532,6 +532,22 @@ def test_each_dialect_is_told_what_it_lacks_and_what_it_does_not_read(inventory)
     ]
     inventory.write_text(lium.replace(f"executor_validator: {HOTKEY}", "executor_price: 1.5"))
     assert doubts() == []
+    address = lium.replace(f"executor_validator: {HOTKEY}", "executor_price: 1.5").replace(
+        "celium_network: local, miner_image", "celium_network: 'ws://192.0.2.9:9944', miner_image"
+    )
+    inventory.write_text(address)
+    ((severity, line, message),) = doubts()
+    assert (severity, line) == ("warning", 8)
+    assert "no miner_evm_rpc_url" in message
+    assert "removes no row" in message
+    inventory.write_text(
+        address.replace("miner_wallet_name", "miner_evm_rpc_url: http://x\n          miner_wallet_name")
+    )
+    assert doubts() == []
+    inventory.write_text(
+        address.replace("    celium_dialect: lium\n", "").replace("executor_price: 1.5", "celium_netuid: 51")
+    )
+    assert doubts() == [], "upstream of dialect celium removes rows without asking"
     inventory.write_text(FLEET.replace("miner_wallet_name", "miner_central_mode: true\n          miner_wallet_name"))
     assert doubts() == [("warning", 9, "miner_central_mode means nothing in dialect celium")]
 

@@ -39,6 +39,7 @@ E1, E2, M, V = "executor-1", "executor-2", "miner-1", "validator-1"
 DAEMON = "/etc/docker/daemon.json"
 CLOCK = "chrony.service"
 MODULES = "/etc/modules-load.d/celium.conf"
+IMAGE = "daturaai/compute-subnet-executor:latest"
 FIRST = [
     Tamper(E1, "chmod 755 /opt/celium/executor", "directory", "/opt/celium/executor", "mode is 0755, was 0700"),
     Tamper(E2, "chown operator /opt/celium", "directory", "/opt/celium", "owner is operator"),
@@ -75,6 +76,14 @@ FIRST = [
     Tamper(E2, _package("nvidia-made-up", "1"), "package", "nvidia-made-up", "is there, and was not"),
     Tamper(E1, f"rm {MODULES}", "file", MODULES, "is gone"),
     Tamper(E2, f"echo tun > {MODULES}", "file", MODULES, "is tun, was tun, loop"),
+    Tamper(E1, f"docker rmi {IMAGE} >/dev/null", "image", IMAGE, "is gone"),
+    Tamper(
+        E2,
+        f"docker tag $(docker inspect -f '{{{{.Config.Image}}}}' executor-db-1) {IMAGE}",
+        "image",
+        IMAGE,
+        "image is sha256:",
+    ),
     Tamper(E1, "docker stop executor-monitor-1", "container", "executor-monitor-1", "state is exited"),
     Tamper(E2, "docker rm -f executor-executor-1", "container", "executor-executor-1", "is gone"),
     Tamper(V, "docker kill validator-redis-1", "container", "validator-redis-1", "state is exited"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from evm import collateral_contract
-from fleet import wait_for
+from fleet import broken, wait_for
 from ruamel.yaml import YAML
+
+from celium_ops.chain.snapshot import load, save
 
 DEFAULT_VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
 OTHER_VALIDATOR = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
@@ -48,12 +50,54 @@ def test_a_fleet_of_celium_moves_over_and_keeps_its_rows(lium):
     assert lium.sql("select uuid from executor order by address").splitlines() == before
     assert {price for _, _, price in rows(lium).values()} == {"0.5"}, "the price is the miner's to know now"
     assert lium.sql("select version_num from alembic_version") == "33be5b1944a8"
-    status = lium.status()
-    assert (status["rc"], status["ok"]) == (0, True), status
     said = lium.on("executor-1", "docker logs executor-executor-1 2>&1; docker logs executor-monitor-1 2>&1")
     assert "stand-in for the lium executor" in said
     assert "stand-in for the lium monitor" in said
     assert "stand-in for the lium miner" in lium.on("miner-1", "docker logs miner-miner-1 2>&1")
+
+
+@pytest.fixture
+def world(lium, tmp_path):
+    """Give a file with the lab's chain, on which upstream's one validator of lium holds the most stake."""
+    original, changed = tmp_path / "original.json", tmp_path / "world.json"
+    assert lium.run_json("chain", "snapshot", str(original))["rc"] == 0
+    chain = load(original)
+    first = max((one for one in chain.neurons if one.validator_permit), key=lambda one: one.total_stake)
+    neurons = [
+        one.model_copy(update={"hotkey": DEFAULT_VALIDATOR}) if one.uid == first.uid else one for one in chain.neurons
+    ]
+    save(chain.model_copy(update={"neurons": tuple(neurons)}), changed)
+    return str(changed)
+
+
+def test_rows_whose_validator_the_miner_does_not_accept_are_said_and_moved_but_not_under_a_tenant(lium, world):
+    before, started = rows(lium), lium.started()
+    strange = [name for name in lium.names if name.startswith("executor")]
+    status = lium.status()
+    assert (status["rc"], [host["name"] for host in status["hosts"] if not host["healthy"]]) == (1, strange), status
+    for name in strange:
+        (problem,) = status["by_name"][name]["problems"]
+        assert f"which miner-1 does not accept: it accepts {DEFAULT_VALIDATOR} only" in problem
+        assert "celium-ops assign apply" in status["by_name"][name]["remedy"]
+    plan = lium.run_json("plan")
+    assert (plan["rc"], [one["kind"] for host in plan["hosts"] for one in host["drift"]]) == (3, ["validator"] * 2)
+    answer = lium.deploy()
+    assert (answer["rc"], answer["by_name"]["executor-1"]["changed"], rows(lium)) == (0, 0, before)
+    assert f"accepts the validator {DEFAULT_VALIDATOR} only, and has executor-1, executor-2" in answer["stderr"]
+
+    rental = "docker run -d --name container_1 --entrypoint sleep $(docker inspect -f {{.Image}} executor-db-1) 300"
+    with broken(lium, "executor-2", rental, "docker rm -fv container_1"):
+        applied = lium.run_json("assign", "apply", "--network", world, "--yes")
+        assert [move["host"] for move in applied["moves"]] == ["executor-1"], applied
+        assert rows(lium)[lium.address("executor-2")] == before[lium.address("executor-2")]
+    applied = lium.run_json("assign", "apply", "--network", world, "--yes")
+    assert [move["host"] for move in applied["moves"]] == ["executor-2"], applied
+    after = rows(lium)
+    assert {validator for _, validator, _ in after.values()} == {DEFAULT_VALIDATOR}
+    assert {place: uuid for place, (uuid, *_) in after.items()} == {place: uuid for place, (uuid, *_) in before.items()}
+    assert lium.run_json("plan")["rc"] == 0
+    status = lium.status()
+    assert (status["rc"], status["ok"], lium.started()) == (0, True, started), status
 
 
 def test_a_second_deploy_changes_and_restarts_nothing(lium):
@@ -86,8 +130,9 @@ def test_the_environments_differ_as_the_contract_says(lium):
     assert "RENTING_PRICE" not in executor
     assert not {"DEFAULT_MINER_HOTKEY", "DEFAULT_VALIDATOR_HOTKEY"} & executor.keys(), "upstream's defaults are its own"
     before = rows(lium)
-    with lium.variables("miner-1", miner_default_validator=OTHER_VALIDATOR, miner_central_mode=False):
-        answer = lium.deploy()
+    lium.set_variable("miner-1", "miner_default_validator", OTHER_VALIDATOR)  # and it stays: a miner serves one
+    lium.set_variable("miner-1", "miner_central_mode", False)
+    answer = lium.deploy()
     assert (answer["rc"], answer["ok"]) == (0, True), answer
     miner = environment(lium, "miner-1", "miner")
     assert (miner["DEFAULT_VALIDATOR_HOTKEY"], miner["CENTRAL_MODE"]) == (OTHER_VALIDATOR, "false")

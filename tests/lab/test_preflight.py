@@ -147,6 +147,7 @@ CURABLE = [
         """echo 'APT::Periodic::Unattended-Upgrade "1";' > /etc/apt/apt.conf.d/99test; apt-mark unhold docker.io""",
         "host.upgrades",
     ),
+    ("docker rmi daturaai/compute-subnet-executor:latest", "docker.images.name"),
     (keys("d['live-restore'] = False") + f"; systemctl reload docker; {READ}", "docker.live_restore"),
     (
         "rm /etc/docker/daemon.json; mkdir /etc/docker/daemon.json; touch /etc/docker/daemon.json/mine",

@@ -31,9 +31,7 @@ def test_a_registered_executor_may_move():
 LOCKS = [
     ({"rentals": ("pod_a", "pod_b")}, "rented (pod_a, pod_b)"),
     ({"rentals": None}, "cannot be asked whether it is rented"),
-    ({"rentals": (), "held": "because"}, "because"),
     ({"rentals": ("pod_a",), "even_if_rented": True}, None),
-    ({"rentals": ("pod_a",), "even_if_rented": True, "held": "because"}, "because"),
 ]
 
 

@@ -65,6 +65,19 @@ SEEN = [
         " it obeys another hotkey (status 401); Failed to send SSH key - Please check",
         "an executor obeys another hotkey than its miner's",
     ),
+    (
+        "registered for 5Hp1, which miner-1 does not accept: it accepts 5F7X only",
+        "an executor serves a validator that its miner does not accept",
+    ),
+    ("executor is running, unhealthy (NVML: Unknown Error)", "the executor's container has lost its GPUs"),
+    (
+        "the miner cannot use the chain: its log says [sync] Miner sync failed",
+        "the miner cannot use the chain",
+    ),
+    (
+        "the miner cannot use the chain: its log says is not registered on netuid",
+        "the miner's hotkey is not registered",
+    ),
     ("container executor-executor-1 is unhealthy", "a container does not get healthy"),
     (
         "container executor-db-1 exited (1)\nexecutor-db-1 (exited) said last:\n  connect: Connection refused",
@@ -104,7 +117,7 @@ def test_a_known_fault_is_recognised(message, cause):
 
 
 def test_programs_know_an_unreadable_hotkey_by_its_code():
-    found = [fault.code for message, _ in SEEN if (fault := recognise(message)) and "hotkey" in fault.cause]
+    found = [fault.code for message, _ in SEEN if (fault := recognise(message)) and "hotkey's file" in fault.cause]
     assert found == ["hotkey-unreadable"] * 2
 
 

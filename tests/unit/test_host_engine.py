@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.celium.ops.plugins.module_utils import probe
+from ansible_collections.celium.ops.plugins.module_utils import managed, probe
 
 
 @pytest.fixture
@@ -54,6 +54,47 @@ def test_what_is_no_answer_says_why(engine, pieces, error, words):
     engine(*pieces)
     with pytest.raises(error, match=words):
         probe.docker("/images/x/json")
+
+
+LOST = "NVML: Driver/library version mismatch"
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "shown"),
+    [
+        ("unhealthy", LOST, LOST),
+        ("unhealthy", f"warning\n{LOST}\n", LOST),
+        ("healthy", LOST, None),
+        ("unhealthy", "Traceback\nconnection refused", None),
+        ("unhealthy", "a stranger says NVML: gone", None),
+        ("unhealthy", "NVML: \x1b[2J", None),
+        ("unhealthy", "NVML: a\x1b[2Jb", "NVML: a"),
+        ("unhealthy", "NVML: " + "x" * 9999, "NVML: " + "x" * 150),
+    ],
+)
+def test_what_the_check_of_a_sick_container_says_of_its_gpus_is_passed_on_and_nothing_else(status, output, shown):
+    state = {"Health": {"Status": status, "Log": [{"Output": "NVML: older"}, {"Output": output}]}}
+    assert probe.complaint(state) == shown
+
+
+def test_a_container_without_a_check_has_nothing_to_say():
+    for state in ({}, {"Health": {"Status": "unhealthy"}}, {"Health": {"Status": "unhealthy", "Log": None}}):
+        assert probe.complaint(state) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (b'HTTP/1.0 200 OK\r\n\r\n{"Id": "sha256:1", "RepoTags": []}', {"image": "sha256:1"}),
+        (b'HTTP/1.0 404 Not Found\r\n\r\n{"message": "No such image: x"}', None),
+        (b"", None),
+    ],
+)
+def test_the_image_that_a_name_stands_for(engine, answer, state):
+    engine(answer)
+    entry = {"kind": "image", "name": "daturaai/compute-subnet-executor:latest", "wants": {"image": "sha256:1"}}
+    assert managed.Eyes("salt", [entry]).see(entry) == state
+    assert bool(list(managed._unwanted({**entry, "state": state}))) == (state is None)
 
 
 def test_an_engine_that_hangs_is_left(engine):

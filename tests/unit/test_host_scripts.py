@@ -169,6 +169,54 @@ def test_cards_that_no_cgroups_takes_are_seen_by_preflight_and_deploy_and_given_
     assert cured == (re.sub(r"= ?true", lambda found: found[0].replace("true", "false"), text) if wrong else text)
 
 
+WITH_IMAGES = """#!{python}
+import json, pathlib, sys
+file = pathlib.Path({file!r})
+images = json.loads(file.read_text())
+if sys.argv[1] == "tag":
+    images[sys.argv[3]] = images[sys.argv[2]]
+    file.write_text(json.dumps(images))
+else:
+    found = images.get(sys.argv[-1])
+    print(found or "Error: No such image", file=sys.stdout if found else sys.stderr)
+    sys.exit(found is None)
+"""
+NAME, PINNED = "daturaai/compute-subnet-executor:latest", "registry.example/executor@sha256:0"
+NAMES = [
+    ({PINNED: "sha256:1"}, True),
+    ({PINNED: "sha256:1", NAME: "sha256:2"}, True),
+    ({PINNED: "sha256:1", NAME: "sha256:1"}, False),
+]
+
+
+@pytest.mark.parametrize(("images", "wrong"), NAMES)
+def test_the_executors_image_gets_the_name_that_validators_run(tmp_path, monkeypatch, images, wrong):
+    file, program = tmp_path / "images.json", tmp_path / "docker"
+    program.write_text(WITH_IMAGES.format(python=sys.executable, file=str(file)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    file.write_text(json.dumps(images))
+    assert computed_variables("executor")["_executor_public_name"] == NAME
+
+    def play(word):
+        command = ["sh", "-c", script("executor", "_executor_name"), word, PINNED, NAME, "{{.Id}}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert play("look") == ["sha256:1", *([NAME] if wrong else [])]
+    assert json.loads(file.read_text()) == images, "a check changes nothing"
+    assert play("tag") == ["sha256:1", *([NAME] if wrong else [])]
+    assert json.loads(file.read_text()) == {PINNED: "sha256:1", NAME: "sha256:1"}
+    assert play("tag") == ["sha256:1"]
+
+
+def test_a_check_of_a_host_without_the_image_says_that_it_gets_the_name(tmp_path, monkeypatch):
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    command = ["sh", "-c", script("executor", "_executor_name"), "look", PINNED, NAME, "{{.Id}}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == ["none", NAME]
+
+
 PERSISTENCE = [
     ({}, "", False),
     ({"nvidia-persistenced.service": KEPT}, "enabled active", False),

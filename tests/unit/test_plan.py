@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from celium_ops.fleet.fingerprint import changed, inputs, seal
-from celium_ops.fleet.model import Connection, Fleet, Host
+from celium_ops.fleet.model import LIUM_VALIDATOR, Connection, Fleet, Host
 from celium_ops.registry.rows import Registration
 from celium_ops.remote.probe import Record, Sight, Wait
 from celium_ops.workflows.plan import drifted, judge
@@ -152,6 +152,27 @@ def test_a_row_for_another_validator_is_all_that_changes():
         ("registration", "registered for 5F, the inventory says 5G")
     ]
     assert (found.only_registration, found.effects) == (True, ("its row at its miner changes",))
+
+
+def test_a_row_whose_validator_the_miner_of_lium_does_not_accept_differs_and_no_role_is_played_for_it():
+    lium = {"celium_dialect": "lium"}
+    executor, miner = (replace(one, values=one.values | lium) for one in (EXECUTOR, MINER))
+    given = inputs([executor])["gpu-1"]
+    sight = replace(WELL, record=Record(seal(given, "run"), ()))
+
+    def found(row, **values):
+        hosts = {"miner-1": replace(miner, values=miner.values | values), "gpu-1": executor}
+        return judge(replace(FLEET, hosts=hosts), executor, sight, {"miner-1": {executor.endpoint: row}}, given)
+
+    strange = found(ROW)
+    assert (strange.state, strange.changes, strange.only_registration, strange.effects) == ("differs", 1, True, ())
+    ((drift),) = strange.drift
+    assert (drift.kind, drift.name) == ("validator", "192.0.2.9:8001")
+    assert f"registered for 5F, which miner-1 does not accept: it accepts {LIUM_VALIDATOR} only" in drift.why
+    assert "celium-ops assign apply" in drift.why
+    assert found(replace(ROW, validator=LIUM_VALIDATOR)).state == "converged"
+    moved = found(ROW, miner_default_validator="5G")
+    assert [one.kind for one in moved.drift] == ["registration"], "a deploy switches it"
 
 
 def test_leftovers_are_named_and_are_no_change():

@@ -13,6 +13,8 @@ from ansible_collections.celium.ops.plugins.modules.json_merge import merge
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celium_ops.fleet.model import LIUM_VALIDATOR
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -147,6 +149,36 @@ PLANS = [
 def test_the_registry_is_brought_in_step(change, default_validator, row, dialect, actions):
     executor = plan.of_dialect({**GPU, **change}, dialect, default_validator)
     assert plan.planned(executor, None if row is None else {**ROW, **row}, dialect) == actions
+
+
+# What an assignment wants and expects, the miner's default validator, and what of it is done in dialect lium.
+ASSIGNED = [
+    ({"validator": A, "expected": B}, None, ["switch"]),
+    ({"validator": A}, None, []),
+    ({"validator": B, "expected": "5other"}, None, []),
+    ({"validator": A, "expected": B}, B, []),
+]
+
+
+@pytest.mark.parametrize(("change", "default_validator", "actions"), ASSIGNED)
+def test_an_assignment_moves_a_row_of_lium_to_the_one_validator_that_the_miner_accepts(
+    change, default_validator, actions
+):
+    executor = plan.of_dialect({**GPU, **change}, "lium", default_validator)
+    assert plan.planned(executor, {**ROW, "validator": B}, "lium") == actions
+
+
+def test_a_row_is_refused_whose_validator_the_miner_of_lium_does_not_accept():
+    assert plan.LIUM_VALIDATOR == LIUM_VALIDATOR, "the module runs on hosts and has its own"
+    rest = {**GPU, "actions": [], "error": None}
+    other = {**ROW, "validator": B}
+    assert plan.refused(rest, other, "lium", None)
+    assert plan.refused({**rest, "actions": ["switch"], "error": "rented"}, other, "lium", None)
+    assert not plan.refused({**rest, "actions": ["switch"]}, other, "lium", None), "a check: it is going to be"
+    assert not plan.refused(rest, other, "lium", B)
+    assert not plan.refused(rest, other, "celium", None)
+    assert not plan.refused(rest, ROW, "lium", None)
+    assert not plan.refused(rest, None, "lium", None)
 
 
 def test_a_tenant_keeps_the_validator_of_the_row():

@@ -96,6 +96,15 @@ GOOD = {
          "published": []},
     ],
     "tenants": {"rented": [], "ended": [], "unclear": []},
+    "stack": {
+        "containers": [
+            {"name": f"executor-{service}-1", "service": service, "state": "running", "health": "healthy",
+             "complaint": None} for service in ("db", "executor", "monitor")
+        ],
+        "chain": None,
+    },
+    "named": {"wanted": "sha256:1", "validators": "sha256:1"},
+    "sysbox": {"runs": {"sysbox": {"error": None}, "storage": {"error": None}}, "skipped": None, "error": None},
     "configuration": {
         "daemon": {"kind": "file", "log-opts": {"max-size": "10m"}, "exec-opts": ["native.cgroupdriver=cgroupfs"]},
         "runtime": {"kind": "file", "no_cgroups": False},
@@ -144,6 +153,11 @@ def named(seen, host=HOST):
 def container(name, **more):
     base = {"name": name, "image": "x", "state": "running", "project": None, "socket": False, "published": []}
     return [*GOOD["containers"], {**base, **more}]
+
+
+def unwell(health, complaint):
+    db, executor, monitor = GOOD["stack"]["containers"]
+    return [db, {**executor, "health": health, "complaint": complaint}, monitor]
 
 
 OPEN = [{"address": "0.0.0.0", "port": 8432, "private": 5432}]
@@ -201,6 +215,12 @@ FLAWS = [
     ({"images": ["daturaai/executor:1.2", "postgres:latest"]}, "docker.images", "warn", None),
     ({"images": [f"daturaai/executor@sha256:{'1' * 64}", "postgres:latest"]}, "docker.images", "warn", None),
     ({"images": None, "errors": {"images": "refused"}}, "docker.images", "unknown", None),
+    ({"named__validators": None}, "docker.images.name", "warn", None),
+    ({"named__validators": "sha256:2"}, "docker.images.name", "warn", None),
+    ({"sysbox__runs__sysbox": {"error": "unknown runtime"}}, "gpu.sysbox.run", "fail", None),
+    ({"sysbox__runs__storage": {"error": "--storage-opt is supported only for"}}, "docker.quotas.run", "fail", None),
+    ({"stack__containers": unwell("unhealthy", "NVML: Unknown Error")}, "docker.stack", "fail", None),
+    ({"stack__containers": unwell("cut off from Docker", None)}, "docker.stack", "fail", None),
     ({"rates__down": 99.0}, "network.down", "warn", "VERIFYX_FAILED_NETWORK_SPEED_TOO_SLOW"),
     ({"rates": {"down": None, "up": None, "error": "no route", "skipped": None}}, "network.down", "unknown", None),
     ({"rates__skipped": "it is rented out"}, "network.down", "skipped", None),
@@ -261,6 +281,61 @@ def test_a_port_of_a_container_that_docker_does_not_tell_about_may_be_ours():
     }
 
 
+def test_a_container_that_lost_its_cards_is_told_from_one_that_is_sick_otherwise():
+    (lost,) = named(facts(stack__containers=unwell("unhealthy", "NVML: Unknown Error"))).values()
+    assert lost.message == "executor-executor-1 is unhealthy (NVML: Unknown Error)"
+    assert "nvidia-smi" in lost.remedy
+    (sick,) = named(facts(stack__containers=unwell("unhealthy", None))).values()
+    assert "celium-ops logs" in sick.remedy
+    assert named(facts(stack__containers=unwell("starting", None))) == {}
+
+
+@pytest.mark.parametrize(
+    ("chain", "remedy"),
+    [("[sync] Miner sync failed", "miner_chain_endpoint"), ("is not registered on netuid", "btcli subnet register")],
+)
+def test_a_miner_that_cannot_use_the_chain_is_not_fit(chain, remedy):
+    own = {"containers": [{**GOOD["stack"]["containers"][0], "name": "miner-miner-1"}], "chain": chain}
+    changes = {"gpus": None, "services": None, "ways": {}, "rates": None, "containers": [], "named": None}
+    found = named(facts(stack=own, docker__live_restore=False, sysbox=None, **changes), MINER)
+    assert {id_: check.status for id_, check in found.items()} == {"miner.chain": "fail"}
+    assert chain in found["miner.chain"].message
+    assert remedy in found["miner.chain"].remedy
+
+
+def test_a_miner_of_lium_without_an_endpoint_for_collateral_is_warned():
+    values = {**MINER.values, "celium_dialect": "lium", "celium_network": "ws://192.0.2.9:9944"}
+    miner = Host("miner-1", "miner", Connection("192.0.2.2"), values)
+    changes = {"gpus": None, "services": None, "ways": {}, "rates": None, "containers": [], "named": None}
+    found = named(facts(docker__live_restore=False, sysbox=None, **changes), miner)
+    assert {id_: check.status for id_, check in found.items()} == {"miner.collateral": "warn"}
+    assert "miner_evm_rpc_url" in found["miner.collateral"].remedy
+
+
+def test_the_validators_commands_are_not_run_beside_a_tenant_nor_where_there_are_no_cards(monkeypatch):
+    monkeypatch.setattr(workflow, "trial", lambda _: pytest.fail("it was run"))
+    for rented, proof, why in ((True, "required", "rented out"), (None, "required", "cannot be read"),
+                               (False, "simulated", "a rehearsal")):  # fmt: skip
+        values = {**VALUES, "nvidia_docker_sysbox": True, "executor_gpu_proof": proof}
+        seen = workflow._sysbox(Host("gpu-1", "executor", Connection("x"), values), rented)
+        found = named(facts(sysbox=seen))
+        assert {id_: check.status for id_, check in found.items()} == {
+            "gpu.sysbox.run": "skipped",
+            "docker.quotas.run": "skipped",
+        }
+        assert why in found["gpu.sysbox.run"].message
+    assert workflow._sysbox(HOST, False) is None, "sysbox is not wanted"
+
+
+def test_sysbox_that_fails_when_tried_is_none_to_the_validator():
+    seen = facts()
+    assert _predicted(HOST, seen, False, None, None)["facts"]["host"]["sysbox"] is True
+    seen = facts(sysbox__runs__sysbox={"error": "unknown runtime"})
+    prediction = _predicted(HOST, seen, False, None, None)
+    assert prediction["facts"]["host"]["sysbox"] is False
+    assert "SYSBOX_REQUIRED_MISSING" in {reason["code"] for reason in prediction["reasons"]}
+
+
 def test_a_public_key_may_be_read_and_a_local_database_be_published():
     local = [{"address": "127.0.0.1", "port": 5432, "private": 5432}]
     keys = [{"path": "/root/w/coldkeypub.txt", "mode": 0o644}]
@@ -317,7 +392,7 @@ def test_a_validator_wants_more_cores_than_others():
         assert "host.cpu" not in named(facts(system__cpus=cores), HOST)
 
 
-COMPUTED = ("errors", "drift_s", "tried_from", "services", "ways", "rates")
+COMPUTED = ("errors", "drift_s", "tried_from", "services", "ways", "rates", "sysbox")
 
 
 @given(st.sets(st.sampled_from([key for key in GOOD if key not in COMPUTED])))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from celium_ops.fleet.model import Connection, Fleet, Host
+from celium_ops.fleet.model import LIUM_VALIDATOR, Connection, Fleet, Host
 from celium_ops.remote.probe import Sight
 from celium_ops.runner.recap import HostRecap, Recap
 from celium_ops.workflows import registration
 from celium_ops.workflows.assign import REGISTRY_MODULE
+from celium_ops.workflows.deploy import _warn_of_refused
 from celium_ops.workflows.outcomes import outcome_of
 from celium_ops.workflows.proofs import objection
 from celium_ops.workflows.registration import register_the_rest
@@ -141,6 +142,22 @@ def test_what_another_miner_has_is_neither_proven_nor_registered(monkeypatch):
     assert (fleet.asked, fleet.plays) == ([["gpu-2"]], [(["gpu-2"], True)])
     assert (outcome.result, outcome.registered) == ("failed", False)
     assert "still registered at miner-2" in outcome.error
+
+
+def test_rows_that_a_miner_of_lium_does_not_accept_are_said_once_for_each_miner():
+    fleet = Rehearsal("required", "gpu-1", "gpu-2", "gpu-3")
+    fleet.fleet.hosts["miner-1"].values["celium_dialect"] = "lium"
+    recap = fleet.recap(["gpu-1", "gpu-2", "gpu-3"], ["miner-1", "gpu-1", "gpu-2", "gpu-3"])
+    for entry in recap.outputs[REGISTRY_MODULE]["miner-1"]["executors"]:
+        entry["refused"] = entry["name"] != "gpu-2"
+    outcomes = {host.name: outcome_of(host.name, recap) for host in fleet.selected}
+    registration.note_registrations(fleet.fleet, recap, fleet.selected, outcomes)
+    warnings = []
+    _warn_of_refused(fleet.fleet, outcomes.values(), warnings.append)
+    (line,) = warnings
+    assert line.startswith(f"miner-1 accepts the validator {LIUM_VALIDATOR} only, and has gpu-1, gpu-3 registered")
+    assert "celium-ops assign apply" in line
+    assert "miner_default_validator" in line
 
 
 def test_a_check_proves_and_registers_nothing():

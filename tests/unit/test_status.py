@@ -8,7 +8,7 @@ import pytest
 
 from celium_ops.fleet.model import Connection, Fleet, Host
 from celium_ops.registry.rows import Registration
-from celium_ops.remote.probe import Container, Sight
+from celium_ops.remote.probe import Container, Sight, _seen
 from celium_ops.workflows.status import SERVICES, judge
 
 VALIDATOR = "5F7X5UpKSr26KU3jKfpLmT8kuKtBNyHhEnfS8xtxPCqCb13p"
@@ -20,6 +20,7 @@ VALUES = {
 }
 HOST = Host("gpu-1", "executor", Connection("192.0.2.9"), VALUES)
 LIUM = replace(HOST, values={**VALUES, "celium_dialect": "lium", "executor_price": 0.7})
+LIUM_MINER = Host("miner-1", "miner", Connection("192.0.2.1"), {"celium_dialect": "lium"})
 ROW = Registration("u", "192.0.2.9", 8001, VALIDATOR)
 MINER = Host("miner-1", "miner", Connection("192.0.2.1"), {})
 FLEET = Fleet(Path("fleet.yml"), {"miner-1": MINER, "gpu-1": HOST})
@@ -36,12 +37,14 @@ def container(service, state="running", health="healthy", outdated=False):
 WELL = tuple(container(service) for service in SERVICES["executor"])
 
 
-def status(containers=WELL, row=ROW, host=HOST, registries=None, **sight):
+def status(containers=WELL, row=ROW, host=HOST, registries=None, miner=None, **sight):
     known = {"miner-1": {(row.address, row.port): row} if row else {}} if registries is None else registries
     on_host = {
         name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in ENVIRONMENT.items()
     } | sight.pop("changed", {})
-    return judge(FLEET, host, Sight(True, on_host, containers, **sight), known, ENVIRONMENT)
+    miner = miner or (LIUM_MINER if host.lium else MINER)
+    fleet = replace(FLEET, hosts={"miner-1": miner, "gpu-1": host})
+    return judge(fleet, host, Sight(True, on_host, containers, **sight), known, ENVIRONMENT)
 
 
 def test_everything_in_place_is_healthy():
@@ -80,9 +83,9 @@ SICK = [
     (status(containers=None, errors=("no Docker",)), "no Docker"),
 ]
 
-# The miner's one validator is not the executor's business, and a price of null is no wish.
+# A price of null is no wish.
 WELL_IN_LIUM = [
-    status(row=replace(ROW, validator="5default", price=0.7), host=LIUM),
+    status(row=replace(ROW, price=0.7), host=LIUM),
     status(row=replace(ROW, price=0.7), host=replace(LIUM, values={**LIUM.values, "executor_price": None})),
 ]
 
@@ -92,10 +95,76 @@ def test_a_row_of_lium_is_compared_by_its_price(answer):
     assert answer.healthy
 
 
+def test_a_row_whose_validator_the_miner_of_lium_does_not_accept_earns_nothing():
+    strange = replace(ROW, validator="5other", price=0.7)
+    answer = status(row=strange, host=LIUM)
+    assert not answer.healthy
+    assert answer.problems == (f"registered for 5other, which miner-1 does not accept: it accepts {VALIDATOR} only",)
+    assert "assign apply" in answer.remedy
+    assert "miner_default_validator" in answer.remedy
+    chosen = replace(LIUM_MINER, values={**LIUM_MINER.values, "miner_default_validator": "5other"})
+    assert status(row=strange, host=LIUM, miner=chosen).healthy, "the inventory told the miner of another one"
+    other = status(row=replace(ROW, price=0.7), host=LIUM, miner=chosen)
+    assert other.problems == (f"registered for {VALIDATOR}, the inventory says 5other",)
+
+
 @pytest.mark.parametrize(("answer", "problem"), SICK)
 def test_what_is_wrong_is_said(answer, problem):
     assert not answer.healthy
     assert problem in "; ".join(answer.problems)
+
+
+def test_a_container_that_lost_its_gpus_is_told_with_what_to_do():
+    lost = replace(container("executor", health="unhealthy"), complaint="NVML: Unknown Error; connection refused")
+    answer = status(containers=(WELL[0], lost, WELL[2]))
+    assert answer.problems == ("executor is running, unhealthy (NVML: Unknown Error; connection refused)",)
+    assert "celium-ops deploy` restarts it" in answer.remedy, "not what the container's own words would ask for"
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("[Error] failed initializing subtensor", "miner_chain_endpoint"),
+        ("is not registered on netuid", "btcli subnet register"),
+    ],
+)
+def test_a_miner_that_cannot_use_the_chain_is_not_healthy(said, remedy):
+    seen = tuple(replace(container(service), name=f"miner-{service}-1") for service in SERVICES["miner"])
+    answer = judge(FLEET, MINER, Sight(True, {}, seen, registry=[], chain=said), {}, {})
+    assert (answer.healthy, answer.problems) == (False, (f"the miner cannot use the chain: its log says {said}",))
+    assert remedy in answer.remedy
+
+
+SEEN = {"environments": {}, "containers": [], "rentals": None, "registry": [], "record": None, "record_error": None,
+        "errors": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chain", "believed"),
+    [("[sync] Miner sync failed", True), (None, False), (7, False), ("\x1b[2J", False), ("x" * 81, False)],
+)
+def test_what_a_host_says_of_its_chain_is_checked(chain, believed):
+    assert _seen({**SEEN, "chain": chain}).chain == (chain if believed else None)
+
+
+def test_a_miner_of_lium_that_can_remove_no_row_is_told_so_and_is_not_sick():
+    values = {"celium_dialect": "lium", "celium_network": "ws://192.0.2.9:9944"}
+    seen = tuple(replace(container(service), name=f"miner-{service}-1") for service in SERVICES["miner"])
+
+    def told(**more):
+        host = replace(MINER, values={**values, **more})
+        return judge(FLEET, host, Sight(True, {}, seen, registry=[]), {}, {})
+
+    answer = told()
+    assert (answer.healthy, answer.problems) == (True, ())
+    assert "removes no row" in answer.warnings[0]
+    assert "miner_evm_rpc_url" in answer.remedy
+    for change in (
+        {"celium_network": "finney"},
+        {"miner_evm_rpc_url": "http://192.0.2.9:9944"},
+        {"celium_dialect": "celium"},
+    ):
+        assert (told(**change).warnings, told(**change).remedy) == ((), None)
 
 
 def test_a_miner_that_cannot_be_asked_leaves_the_registration_unknown():

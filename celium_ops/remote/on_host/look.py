@@ -40,13 +40,25 @@ class Docker:
 def look(asked: dict[str, object]) -> dict[str, object]:
     """Return what this host shows; what could not be read is null, with the reason in ``errors``."""
     probe.docker = Docker()
-    seen: dict[str, object] = {"record": None, "record_error": None}
+    seen: dict[str, object] = {"record": None, "record_error": None, "chain": None}
     seen.update(probe.probe(asked["role"], asked["stack"]))
     try:
         seen["record"] = managed.check(asked["seal"])
     except Exception as error:  # what cannot be compared shall not hide the rest
         seen["record_error"] = f"its record cannot be compared: {error}"
+    if asked["log"]:
+        seen["chain"] = chain()
     return seen
+
+
+def chain() -> object:
+    """Return why the miner cannot use the chain, as its log says; null where it does not, or cannot be read."""
+    import miner_log  # comes along where it is asked for
+
+    try:
+        return miner_log.chain_trouble()
+    except (OSError, ValueError, KeyError):  # an engine that does not answer is among the errors already
+        return None
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import miner_log
+import probe
 import tenancy
 from networks import hidden
 from probe import docker as docker_says
@@ -121,6 +123,15 @@ def tenants(_asked: Facts) -> dict[str, list[str]]:
     return dict(tenancy.tenancy(listed()))
 
 
+def stack(asked: Facts) -> Facts:
+    """Return how the containers of our stacks are, and of a miner's why it cannot use the chain, as its log says."""
+    shown = ("name", "service", "state", "health", "complaint")
+    own = [{key: one[key] for key in shown} for one in probe.containers({})]
+    names = {one["name"] for one in own}
+    logged = asked["role"] == "miner" and miner_log.CONTAINER in names
+    return {"containers": own, "chain": miner_log.chain_trouble() if logged else None}
+
+
 def images(_asked: Facts) -> list[str]:
     """Return the names by which the engine knows images, with their digests and with their tags."""
     return sorted(
@@ -129,6 +140,18 @@ def images(_asked: Facts) -> list[str]:
         for name in (*(image.get("RepoDigests") or ()), *(image.get("RepoTags") or ()))
         if "<none>" not in name
     )
+
+
+def named(asked: Facts) -> Facts | None:
+    """Return which image the executor's is, and which one the validators' name for it stands for; null for none."""
+    return {key: _image(name) for key, name in asked["named"].items()} if asked["named"] else None
+
+
+def _image(name: str) -> str | None:
+    try:
+        return str(docker_says(f"/images/{name}/json")["Id"])
+    except ValueError:  # there is no such image
+        return None
 
 
 def configuration(_asked: Facts) -> Facts:
@@ -275,7 +298,22 @@ def clock(asked: Facts) -> Facts:
 
 
 # The clock is read last, so that little lies between it and the answer.
-PARTS = (system, docker, containers, tenants, images, configuration, networks, listeners, packages, keys, gpus, clock)
+PARTS = (
+    system,
+    docker,
+    containers,
+    tenants,
+    stack,
+    images,
+    named,
+    configuration,
+    networks,
+    listeners,
+    packages,
+    keys,
+    gpus,
+    clock,
+)
 
 
 def survey(asked: Facts) -> Facts:

@@ -1,4 +1,4 @@
-"""Stands in for the miner's API: upstream's routes, start, log markers and slow end; no chain behind it."""
+"""Stands in for the miner's API: upstream's routes, start, log markers and slow end; of the chain it reads a block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import validator_api
+import websockets
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from settings import CeliumSettings, LiumSettings, load
 from sqlalchemy.exc import SQLAlchemyError
 from standin import announce
 from store import Store
 from wallet import imitate_sdk_import, open_hotkey
+from websockets.asyncio.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,26 +27,53 @@ logging.basicConfig(level=logging.INFO)
 logger = logging.getLogger("miner")
 
 CYCLE_SECONDS = 120
+CHAIN_SECONDS = 10
 
 
 class ChainLoop:
-    """The cycle that keeps a miner on the chain. There is no chain here, so it only says what upstream says then."""
+    """The cycle that keeps a miner on the chain. It asks for the newest block, and logs what upstream does then."""
 
-    def __init__(self, hotkey: str) -> None:
+    def __init__(self, hotkey: str, endpoint: str) -> None:
         self._hotkey = hotkey
+        self._endpoint = endpoint
         self._should_exit = False
 
     async def run(self) -> None:
         """Log the markers once per cycle until told to stop."""
         while not self._should_exit:
-            logger.error("failed initializing subtensor: the lab has no chain for the hotkey %s", self._hotkey)
-            logger.error("Announcing miner error: no subtensor")
-            logger.error("Miner sync failed: no subtensor")
+            await self._cycle()
             await asyncio.sleep(CYCLE_SECONDS)
+
+    async def _cycle(self) -> None:
+        try:
+            block = await newest_block(self._endpoint)
+        except (OSError, ValueError, KeyError, TypeError, websockets.exceptions.WebSocketException) as error:
+            self._log(logging.INFO, "[Error] failed initializing subtensor", error=str(error))
+            self._log(logging.ERROR, "[announce] Announcing miner error", error="no subtensor")
+            self._log(logging.ERROR, "[sync] Miner sync failed", error="no subtensor")
+            return
+        self._log(logging.INFO, "[announce] Announce miner", simulated=f"not announced at block {block}")
+        self._log(logging.INFO, "[save_validators] Sync validators", simulated="none are stored")
+
+    def _log(self, level: int, message: str, **extra: str) -> None:
+        """Log a message as upstream does: the message, and behind it what goes with it as JSON."""
+        logger.log(level, "%s >>> %s", message, json.dumps({"hotkey": self._hotkey, **extra}))
 
     def stop(self) -> None:
         """Ask the loop to end. As upstream's it looks up only when its sleep is over."""
         self._should_exit = True
+
+
+async def newest_block(endpoint: str) -> str:
+    """Return the number of the newest block of the lab's chain, as its node writes it.
+
+    A lab host must never reach the subnet's public endpoints, so a name of a network is no endpoint here.
+    """
+    if "://" not in endpoint:
+        raise ValueError(f"the lab has no chain called {endpoint}")
+    async with asyncio.timeout(CHAIN_SECONDS), connect(endpoint, proxy=None) as node:
+        await node.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "chain_getHeader", "params": []}))
+        return str(json.loads(await node.recv())["result"]["number"])
 
 
 def create_app(settings: CeliumSettings | LiumSettings, store: Store, hotkey: str) -> FastAPI:
@@ -54,7 +83,7 @@ def create_app(settings: CeliumSettings | LiumSettings, store: Store, hotkey: st
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not settings.external_ip_address:
             raise RuntimeError("EXTERNAL_IP_ADDRESS is blank, and the lab has nobody to ask for the public address")
-        loop = ChainLoop(hotkey)
+        loop = ChainLoop(hotkey, settings.bittensor_chain_endpoint or settings.bittensor_network)
         task = asyncio.create_task(loop.run())
         yield
         # The listening socket is closed by now; the process lives until the loop's sleep is over, as upstream's does.
