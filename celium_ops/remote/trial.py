@@ -55,7 +55,7 @@ def trial(host: Host) -> Trial:
     container = f"celium-ops-preflight-{secrets.token_hex(4)}"
     tried = commands(host, container)
     asked = {"commands": tried, "seconds": SECONDS, "container": container}
-    text = asking(program("trial", {"probe": shared("probe")}), asked)
+    text = asking(program("trial", {name: shared(name) for name in ("tenancy", "probe")}), asked)
     deadline = len(tried) * SECONDS + _PATIENCE
     answer = ask({host.name: host.connection}, {host.name: ["python3", "-I", "-S", "-"]}, text, deadline)[host.name]
     if answer.output is None:
