@@ -14,6 +14,8 @@ from celium_ops.fleet.model import Host
 from celium_ops.remote.program import asking, program, shared
 from celium_ops.remote.ssh import Answer, ask
 
+MODULES, LOG_MODULES = ("tenancy", "probe", "managed"), ("miner_log",)
+"""What goes along to the host, in the order of their imports; the second where the log of a miner is read."""
 DEADLINE = 30.0
 MARK = "\n--- celium-ops ---\n"
 
@@ -135,8 +137,7 @@ def _asking(host: Host, seal: Seal | None, log: bool) -> str:
 @cache
 def _program(log: bool) -> str:
     """Return what looks at a host, with what reads a miner's log only where that is asked for."""
-    names = ("tenancy", "probe", "managed", *(("miner_log",) if log else ()))
-    return program("look", {name: shared(name) for name in names})
+    return program("look", {name: shared(name) for name in (*MODULES, *(LOG_MODULES if log else ()))})
 
 
 def _sight(output: str | None, error: str | None) -> Sight:

@@ -18,7 +18,8 @@ from celium_ops.remote.ssh import ask
 
 DEADLINE = 40.0
 
-_PLUGINS = ("tenancy", "probe", "networks", "miner_log")
+MODULES = ("tenancy", "probe", "networks", "miner_log")
+"""What goes along to the host, in the order of their imports."""
 _GPU_MODULES = ("pynvml", "celium_ops.gpu.nvml", "celium_ops.gpu.views")
 
 
@@ -85,12 +86,12 @@ def _known() -> dict[str, list[str]]:
 
 @cache
 def _program(gpus: bool) -> str:
-    names = (*_PLUGINS, *(("celium_ops", "celium_ops.gpu", *_GPU_MODULES) if gpus else ()))
+    names = (*MODULES, *(("celium_ops", "celium_ops.gpu", *_GPU_MODULES) if gpus else ()))
     return program("survey", {name: _source(name) for name in names})
 
 
 def _source(name: str) -> str:
-    if name in _PLUGINS:
+    if name in MODULES:
         return shared(name)
     if name not in _GPU_MODULES:
         return ""

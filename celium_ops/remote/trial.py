@@ -13,6 +13,8 @@ from celium_ops.fleet.model import Host
 from celium_ops.remote.program import asking, program, shared
 from celium_ops.remote.ssh import ask
 
+MODULES = ("tenancy", "probe")
+"""What goes along to the host, in the order of their imports."""
 SECONDS = 30
 """What upstream gives each command (2025-08 and 2025-12)."""
 SYSBOX, STORAGE = "sysbox", "storage"
@@ -55,7 +57,7 @@ def trial(host: Host) -> Trial:
     container = f"celium-ops-preflight-{secrets.token_hex(4)}"
     tried = commands(host, container)
     asked = {"commands": tried, "seconds": SECONDS, "container": container}
-    text = asking(program("trial", {name: shared(name) for name in ("tenancy", "probe")}), asked)
+    text = asking(program("trial", {name: shared(name) for name in MODULES}), asked)
     deadline = len(tried) * SECONDS + _PATIENCE
     answer = ask({host.name: host.connection}, {host.name: ["python3", "-I", "-S", "-"]}, text, deadline)[host.name]
     if answer.output is None:
