@@ -51,9 +51,7 @@ all:
     lab_images: {{}}
   children:
     miners:
-      vars:
-        # Upstream's miner of dialect lium asks a node for collateral. The lab's chain has no EVM: it refuses to answer.
-        miner_evm_rpc_url: {evm}
+      vars: {{}}
       hosts: {{}}
     validators:
       vars: {{}}
@@ -130,7 +128,9 @@ def updated(text: str | None, facts: Facts, listed: Collection[str], written: Ma
     yaml = _yaml()
     if text is None:
         listed, written = (), {}
-    tree = _load(yaml, text if text is not None else _new(facts), file)
+    tree = _load(
+        yaml, text if text is not None else _NEW.format(lab=facts.lab.name, user=USER, chain=facts.lab.chain), file
+    )
     changed = text is None
     if text is None:
         _mapping(tree, ("all", "vars"), file).update(_connection(facts))
@@ -153,12 +153,6 @@ def updated(text: str | None, facts: Facts, listed: Collection[str], written: Ma
     out = io.StringIO()
     yaml.dump(tree, out)
     return out.getvalue()
-
-
-def _new(facts: Facts) -> str:
-    """Return the inventory of a new lab, without hosts."""
-    chain = facts.lab.chain
-    return _NEW.format(lab=facts.lab.name, user=USER, chain=chain, evm=chain.replace("ws://", "http://"))
 
 
 def host_variables(host: Host, facts: Facts) -> dict[str, Any]:

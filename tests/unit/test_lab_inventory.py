@@ -58,7 +58,6 @@ def test_a_new_inventory_has_all_that_ansible_needs():
     assert miners["vars"] == {
         "miner_image": "{{ lab_images[celium_dialect].miner }}",
         "miner_db_image": f"198.51.100.2:5000/library/postgres@{OLD}",
-        "miner_evm_rpc_url": "http://198.51.100.4:9944",
     }
     assert list(tree["vars"]["lab_images"]) == ["celium", "lium"]
     assert tree["vars"]["lab_images"]["lium"] == {

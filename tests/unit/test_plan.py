@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.celium.ops.plugins.module_utils import registry_plan
 from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -330,3 +331,7 @@ def test_another_role_template_or_module_is_another_input(monkeypatch, tmp_path,
     assert changed(inputs([EXECUTOR])["gpu-1"], sealed) == []
     (tmp_path / place).write_text((tmp_path / place).read_text() + "\n")
     assert changed(inputs([EXECUTOR])["gpu-1"], sealed) == ["(roles)"]
+
+
+def test_hosts_and_the_inventory_agree_on_the_validator_of_dialect_lium():
+    assert registry_plan.LIUM_VALIDATOR == LIUM_VALIDATOR
