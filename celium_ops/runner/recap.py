@@ -103,6 +103,8 @@ class Recap:
 
     def _close(self, statistics: dict[str, dict[str, int]]) -> None:
         for name, host in self.hosts.items():
+            # Results of tasks with no_log do not even say whether they changed something.
+            host.changed = max(host.changed, statistics.get("changed", {}).get(name, 0))
             if statistics.get("dark", {}).get(name):
                 host.result = "unreachable"
             elif statistics.get("failures", {}).get(name):

@@ -35,6 +35,16 @@ def test_changes_and_time_are_counted():
     assert (host.result, host.changed, host.done, host.seconds) == ("ok", 1, 2, 5.0)
 
 
+def test_changes_that_a_task_hides_are_counted():
+    """ansible-runner takes even the flag out of the result of a task with no_log; Ansible's own statistics have it."""
+    hidden = {"censored": "the output has been hidden due to the fact that 'no_log: true' was specified"}
+    seen = event("runner_on_ok", res={"changed": True})
+    host = recap_of(seen, event("runner_on_ok", res=hidden), stats(ok={"gpu-1": 2}, changed={"gpu-1": 2}))["gpu-1"]
+    assert host.changed == 2
+    host = recap_of(seen, event("runner_on_ok", res=hidden), stats(ok={"gpu-1": 2}, changed={"gpu-1": 1}))["gpu-1"]
+    assert host.changed == 1
+
+
 def test_the_role_of_a_host_is_its_own_whatever_another_host_plays():
     ops = "/opt/roles/venv/ansible_collections/celium/ops"
     host = recap_of(
