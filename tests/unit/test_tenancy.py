@@ -91,6 +91,7 @@ def test_a_tenant_who_labels_his_image_as_our_stack_is_found():
     ours = listed("executor-executor-1", project="executor", service="executor", ours=OURS)
     assert tenancy.claimed([theirs, ours, listed("pod_2")], "executor") == ["pod_1"]
     assert tenancy.claimed([theirs], "miner") == []
+    assert tenancy.claimed([theirs, listed("pod_2")], None) == []
 
 
 @pytest.fixture
