@@ -430,8 +430,12 @@ def _tenants(host: Host, facts: Facts) -> Checks:
 
 
 def _stack(host: Host, facts: Facts) -> Checks:
-    """Whether the containers of its stack pass their health checks, and a miner can use the chain."""
+    """Whether the containers of its stack pass their health checks, and a miner can use the chain.
+
+    Docker keeps the health of a container that was stopped; that it does not run shows by its port.
+    """
     own = [one for one in facts["stack"]["containers"] if one["name"].startswith(f"{host.role}-")]
+    own = [one for one in own if one["state"] == "running"]
     for one in own:
         if one["health"] not in ("healthy", "none", "starting"):
             said = f" ({one['complaint']})" if one["complaint"] else ""

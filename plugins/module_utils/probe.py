@@ -100,7 +100,7 @@ def complaint(state):
     Strangers have a shell in an executor's container, so only the words of our own check are passed on.
     """
     log = state.get("Health", {}).get("Log") or [{}]
-    if state.get("Health", {}).get("Status") != "unhealthy":
+    if state.get("Status") != "running" or state.get("Health", {}).get("Status") != "unhealthy":
         return None
     said = re.search(r"^NVML: [ -~]{1,150}", str(log[-1].get("Output", ""))[:4096], re.MULTILINE)
     return said.group() if said else None

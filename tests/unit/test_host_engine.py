@@ -73,13 +73,14 @@ LOST = "NVML: Driver/library version mismatch"
     ],
 )
 def test_what_the_check_of_a_sick_container_says_of_its_gpus_is_passed_on_and_nothing_else(status, output, shown):
-    state = {"Health": {"Status": status, "Log": [{"Output": "NVML: older"}, {"Output": output}]}}
-    assert probe.complaint(state) == shown
+    health = {"Status": status, "Log": [{"Output": "NVML: older"}, {"Output": output}]}
+    assert probe.complaint({"Status": "running", "Health": health}) == shown
+    assert probe.complaint({"Status": "exited", "Health": health}) is None, "Docker keeps it"
 
 
 def test_a_container_without_a_check_has_nothing_to_say():
-    for state in ({}, {"Health": {"Status": "unhealthy"}}, {"Health": {"Status": "unhealthy", "Log": None}}):
-        assert probe.complaint(state) is None
+    for health in ({}, {"Health": {"Status": "unhealthy"}}, {"Health": {"Status": "unhealthy", "Log": None}}):
+        assert probe.complaint({"Status": "running", **health}) is None
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,8 @@ def test_a_container_that_lost_its_cards_is_told_from_one_that_is_sick_otherwise
     (sick,) = named(facts(stack__containers=unwell("unhealthy", None))).values()
     assert "celium-ops logs" in sick.remedy
     assert named(facts(stack__containers=unwell("starting", None))) == {}
+    stopped = [{**one, "state": "exited"} for one in unwell("unhealthy", None)]
+    assert named(facts(stack__containers=stopped)) == {}, "its port says so"
 
 
 @pytest.mark.parametrize(
