@@ -94,7 +94,8 @@ def of_stack(containers, project):
 def claimed(containers, project):
     """Return the containers of tenants that Compose would take for a part of a project, by sorted name.
 
-    Compose goes by labels alone: it would restart, replace or remove them with the rest. None where no project is given.
+    Compose goes by labels alone: it would restart, replace or remove them with the rest. Without a project there are
+    none.
     """
     found = (one for one in containers if project and labels(one).get(PROJECT) == project)
     return sorted(name for one in found for name in names(one) if is_rental(name))
