@@ -82,7 +82,7 @@ class Host:
 
     @property
     def without_evm(self) -> bool:
-        """Tell whether upstream's software has no EVM endpoint for collateral, so that it can remove no row.
+        """Return whether upstream's software has no EVM endpoint for collateral, so that it can remove no row.
 
         Its library of collateral knows a few networks by name; of an address it does not know what to make.
         """

@@ -17,7 +17,7 @@ NOT_REGISTERED_REMEDY = (
     "register it on the subnet (`btcli subnet register`), or correct miner_wallet_hotkey and celium_netuid"
 )
 GPUS_LOST_REMEDY = (
-    "`celium-ops deploy` restarts it while nobody rents the host; `nvidia-smi` tells whether the host has them"
+    "`celium-ops deploy` restarts it while no tenant has the host; `nvidia-smi` tells whether the host has them"
 )
 UNHEALTHY_REMEDY = "`celium-ops logs` shows what it says; `celium-ops deploy` starts it again"
 REFUSED_REMEDY = (

@@ -136,7 +136,7 @@ def _asking(host: Host, seal: Seal | None, log: bool) -> str:
 
 @cache
 def _program(log: bool) -> str:
-    """Return what looks at a host, with what reads a miner's log only where that is asked for."""
+    """Return the program that looks at a host; it reads a miner's log only where ``log`` asks for that."""
     return program("look", {name: shared(name) for name in (*MODULES, *(LOG_MODULES if log else ()))})
 
 

@@ -53,7 +53,7 @@ def commands(host: Host, container: str) -> dict[str, list[str]]:
 
 
 def trial(host: Host) -> Trial:
-    """Run what validators would on a host that nobody rents."""
+    """Run the commands of validators on a host that no tenant has."""
     container = f"celium-ops-preflight-{secrets.token_hex(4)}"
     tried = commands(host, container)
     asked = {"commands": tried, "seconds": SECONDS, "container": container}
@@ -71,7 +71,7 @@ def trial(host: Host) -> Trial:
 
 
 def _why(run: Mapping[str, Any]) -> str | None:
-    """Return why a command failed: the last line that it said, bounded and printable."""
+    """Return the last line of a failed command, bounded and printable; null for one that succeeded."""
     if run["rc"] == 0:
         return None
     if run["rc"] is None:

@@ -90,7 +90,7 @@ class Assignment:
 
     @property
     def warnings(self) -> list[str]:
-        """Return what an operator must know of the plans."""
+        """Return the warnings of all miners' plans."""
         return [f"{miner.miner.name}: {warning}" for miner in self.miners for warning in miner.warnings]
 
     @cached_property

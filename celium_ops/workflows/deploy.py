@@ -265,7 +265,7 @@ def _warn_of_refused(fleet: Fleet, outcomes: Iterable[HostOutcome], warn: Callab
     for miner, names in by_miner.items():
         warn(
             f"{miner} accepts the validator {fleet.hosts[miner].accepts} only, and has {', '.join(names)} registered "
-            f"for another one: nobody validates them. Remedy: {REFUSED_REMEDY}"
+            f"for another one, so no validator inspects them. Remedy: {REFUSED_REMEDY}"
         )
 
 
@@ -308,7 +308,7 @@ def _site_variables(job: _Job, run: str) -> dict[str, Any]:
 
 
 def _unplayed(host: HostPlan) -> str:
-    """Return why a host is not played, in a few words."""
+    """Return the reason that a host is not played, in a few words."""
     if host.only_waits:
         return str(host.waits_for)
     return "registration" if host.only_registration else "converged"

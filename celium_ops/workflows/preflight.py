@@ -289,7 +289,7 @@ def _predicted(
 
 
 def _has_sysbox(facts: Mapping[str, Any]) -> bool:
-    """Tell whether Docker has the runtime, and a container gets the cards with it where that was tried."""
+    """Return whether Docker has the runtime, and a container gets the cards with it where that was tried."""
     tried = (facts.get("sysbox") or {"runs": {}})["runs"].get(SYSBOX)
     return "sysbox-runc" in facts["docker"]["runtimes"] and not (tried and tried["error"])
 

@@ -38,7 +38,7 @@ from executor
 
 
 CONTAINERS = "/containers/json?all=1"
-"""What Docker is asked for to know all containers, whatever their state and whoever made them."""
+"""What Docker is asked for to know all containers, in every state and of every origin."""
 
 
 def docker(path, timeout=10):

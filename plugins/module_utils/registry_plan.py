@@ -47,7 +47,7 @@ def of_dialect(executor, dialect, default_validator):
 
 
 def refused(executor, row, dialect, default_validator):
-    """Tell whether a miner of dialect lium does not accept the validator of a row that is not to be switched."""
+    """Return whether a miner of dialect lium does not accept the validator of a row that is not to be switched."""
     if row is None or dialect == "celium" or ("switch" in executor["actions"] and not executor["error"]):
         return False
     return row["validator"] != (default_validator or LIUM_VALIDATOR)

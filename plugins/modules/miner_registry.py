@@ -325,7 +325,7 @@ def report(module, before, after, executors, absent):
         )
     if refused := [executor["name"] for executor in executors if executor["refused"]]:
         module.warn(
-            "registered for a validator that this miner does not accept, so nobody validates them: "
+            "registered for a validator that this miner does not accept, so no validator inspects them: "
             f"{registry_plan.several(refused, ', ')}; "
             "celium-ops assign apply moves them, or set miner_default_validator"
         )

@@ -39,7 +39,7 @@ def run(command: list[str], seconds: float) -> dict[str, Any]:
 
 
 def trial(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return what came of each command, by its name; why none was run in ``skipped``."""
+    """Run the commands and return their results by name, or the reason that none was run as ``skipped``."""
     if rented := probe.rentals():
         return {"skipped": f"it is rented out ({', '.join(rented)})", "runs": {}}
     runs = {}
