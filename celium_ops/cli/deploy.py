@@ -56,8 +56,8 @@ def deploy(
             confirm(settings, f"Remove {names} from the registry, for good?", "nothing was changed")
 
         def disturb(self, hosts: list[HostPlan]) -> None:
-            names = ", ".join(f"{host.name} ({host.waits_for})" for host in hosts)
-            confirm(settings, f"Change {names} all the same?", "nothing was changed")
+            names = ", ".join(f"{host.name} ({', '.join(host.rentals or ('perhaps',))})" for host in hosts)
+            confirm(settings, f"Change hosts that tenants have: {names}?", "nothing was changed")
 
     def show_plan(plan: Plan) -> None:
         if plan.changes and not full:

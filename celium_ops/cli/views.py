@@ -124,7 +124,9 @@ def show_deployment(deployment: Deployment, check: bool) -> None:
             console.print(f"  [bold]Remedy[/] celium-ops gpu show {host.name}")
         for until in dict.fromkeys(one["until"] for one in host.waits):
             waits = ", ".join(f"{one['name']} {one['why']}" for one in host.waits if one["until"] == until)
-            console.print(f"[yellow]{host.name}[/]: {escape(until)}, so this waits: {escape(waits)}")
+            console.print(
+                f"[yellow]{host.name}[/]: waits for the tenant of {host.name}: {escape(until)}: {escape(waits)}"
+            )
     for host in deployment.hosts:
         if host.leftovers:
             console.print(

@@ -17,6 +17,8 @@ from celium_ops.remote.ssh import Answer, ask
 MODULES, LOG_MODULES = ("tenancy", "probe", "managed"), ("miner_log",)
 """What goes along to the host, in the order of their imports; the second where the log of a miner is read."""
 DEADLINE = 30.0
+MOST_WAITS, LONGEST_WORD = 50, 200
+"""How many changes that wait are taken from a host, and how many characters of each word about them."""
 MARK = "\n--- celium-ops ---\n"
 
 
@@ -60,11 +62,15 @@ class Wait:
 
 
 def waits(said: object) -> tuple[Wait, ...]:
-    """Read the changes that wait from what a host says; what is none is left out."""
+    """Read the changes that wait from what a host says, bounded and printable; what is none is left out."""
     keys = ("kind", "name", "why", "until")
-    entries = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+    entries = [one for one in said[:MOST_WAITS] if isinstance(one, dict)] if isinstance(said, list) else []
     found = ([one.get(key) for key in keys] for one in entries)
-    return tuple(Wait(*map(str, words)) for words in found if all(isinstance(word, str) for word in words))
+    return tuple(Wait(*map(_shown, words)) for words in found if all(isinstance(word, str) for word in words))
+
+
+def _shown(word: object) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in str(word)[:LONGEST_WORD])
 
 
 @dataclass(frozen=True)

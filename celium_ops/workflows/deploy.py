@@ -120,13 +120,19 @@ def deploy(
         leftovers = _leftovers(fleet, plan, warn) if wish.prune else []
         if leftovers and not wish.check:
             agree.prune(leftovers)
-        rented = [host for host in plan.hosts if host.rentals != () and (wish.full or host.changes)]
-        if wish.even_if_rented and rented and not wish.check:
+        if wish.even_if_rented and not wish.check and (rented := _rented(wish, plan)):
             agree.disturb(rented)
         on_plan(plan)
         on_start(selected)
         job = _Job(wish, fleet, plan, leftovers, warn)
         return _journaled(Journal(state), job, on_host)
+
+
+def _rented(wish: Wish, plan: Plan) -> list[HostPlan]:
+    """Return the hosts to be changed that tenants have, or may have."""
+    dead = _dead(plan)
+    played = (host for host in plan.hosts if (wish.full or host.state != "converged") and host.name not in dead)
+    return [host for host in played if host.rentals != ()]
 
 
 def _dead(plan: Plan) -> list[str]:
@@ -150,12 +156,13 @@ def _leftovers(fleet: Fleet, plan: Plan, warn: Callable[[str], None]) -> Leftove
 
 
 def _tenanted(fleet: Fleet, leftovers: Collection[Endpoint]) -> dict[Endpoint, str]:
-    """Return the leftovers by which tenants pay, and why: the inventory gave their executors to another miner."""
+    """Return the leftovers by which tenants pay, and why: the inventory gave their executors another miner or port."""
     from celium_ops.workflows.candidates import tenanted  # few deploys ask, and it brings the assignment along
 
-    moved = {host.name: host.endpoint for host in fleet.of_role("executor") if host.endpoint in leftovers}
-    taken = tenanted(probe([fleet.hosts[name] for name in moved]))
-    return {moved[name]: why for name, why in taken.items()}
+    addresses = {address for address, _ in leftovers}
+    moved = [host for host in fleet.of_role("executor") if host.endpoint[0] in addresses]
+    taken = {fleet.hosts[name].endpoint[0]: why for name, why in tenanted(probe(moved)).items()}
+    return {endpoint: taken[endpoint[0]] for endpoint in leftovers if endpoint[0] in taken}
 
 
 def _refuse_without_role(findings: Iterable[Finding]) -> None:
@@ -249,7 +256,9 @@ def _play(job: _Job, run: str, on_host: OnHost) -> list[HostOutcome]:
         from celium_ops.workflows.registration import register_the_rest  # the chain's code takes a while to load
 
         came_up = [fleet.hosts[name] for name in played]
-        register_the_rest(fleet, came_up, played, recap, register, None if wish.check else prove, _tenants(job))
+        register_the_rest(
+            fleet, came_up, played, recap, register, None if wish.check else prove, _tenants(job, came_up)
+        )
     outcomes |= played
     _warn_of_refused(fleet, outcomes.values(), job.warn)
     # Modules of ours tell what they change whether they are asked to or not.
@@ -314,11 +323,14 @@ def _unplayed(host: HostPlan) -> str:
     return "registration" if host.only_registration else "converged"
 
 
-def _tenants(job: _Job) -> dict[str, tuple[str, ...]]:
-    """Return the containers of tenants by host, for which it keeps its validator."""
+def _tenants(job: _Job, hosts: list[Host]) -> dict[str, tuple[str, ...]]:
+    """Return the containers that tenants have now, by host: while they have it, it keeps its validator."""
     if job.wish.even_if_rented:
         return {}
-    return {host.name: ("unknown",) if host.rentals is None else host.rentals for host in job.plan.hosts}
+    sights = probe([host for host in hosts if host.role == "executor" and host.connection.is_ours])
+    executors = [host.name for host in hosts if host.role == "executor"]
+    seen = {name: sights[name].rentals if name in sights else None for name in executors}
+    return {name: ("unknown",) if rentals is None else rentals for name, rentals in seen.items()}
 
 
 _MOST_SHOWN = 10

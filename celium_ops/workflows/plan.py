@@ -187,7 +187,8 @@ def judge(fleet: Fleet, host: Host, sight: Sight, registries: Registries, given:
     """
     errors = "; ".join(sight.errors) or None
     if not sight.reachable:
-        return HostPlan(host.name, host.role, "unreachable", error=errors)
+        rentals, waits_for = (None if host.role == "executor" else ()), _waits_for(host, sight)
+        return HostPlan(host.name, host.role, "unreachable", rentals=rentals, waits_for=waits_for, error=errors)
     rows, error = registries.get(host.miner or ""), sight.record_error
     drift: list[Drift] = []
     state: State = "differs" if error else "new"
@@ -342,6 +343,6 @@ def _effects(drift: list[Drift], waits: str | None, registered: bool | None) -> 
         yield f"containers whose environment or configuration differs are made anew{rented}"
     stopped = any(one.name == "celium-firewall.service" and "active is" in one.why for one in drift)
     if stopped or "firewall" in kinds or any(name.startswith("firewall_") for name in inputs_):
-        yield "the firewall is loaded anew"
+        yield f"the firewall is loaded anew{rented}"
     if "registration" in kinds:
         yield _MOVES if registered else _WELCOME

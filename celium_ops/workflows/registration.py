@@ -49,13 +49,15 @@ def register_the_rest(
     """
     note_registrations(fleet, played, selected, outcomes)
     alone = (host for host in selected if host.miner not in outcomes or host.name not in played.hosts)
-    outside = [host for host in alone if _came_up(host, outcomes)]
+    # One of which something waits for a tenant may not be where the inventory has it yet.
+    outside = [host for host in alone if _came_up(host, outcomes) and not outcomes[host.name].waits]
     if outside:
         records = [
             registration(host, host.values.get("executor_validator"), rentals.get(host.name, ())) for host in outside
         ]
         _play(fleet, records, [], selected, outcomes, register, prove is None)
-    newcomers = [host for host in selected if outcomes[host.name].unassigned or outcomes[host.name].missing]
+    come = (host for host in selected if not outcomes[host.name].waits)
+    newcomers = [host for host in come if outcomes[host.name].unassigned or outcomes[host.name].missing]
     if newcomers and prove:
         welcome = _proven(_nowhere_else(fleet, newcomers, outcomes), outcomes, prove)
         records = _records(fleet, welcome, outcomes)

@@ -335,25 +335,31 @@ def make(manages, run=None, waits=()):
     """Return a record of what is there now; it is not sealed: nobody has said for which inputs it holds.
 
     ``run`` names the run that brought it about. ``waits`` are the changes that the roles left for the end of a rental,
-    as ``{"kind", "name", "why", "of"}``; ``of`` is the name of the managed entry that is not yet as it is wanted.
+    as ``{"kind", "name", "why", "until"}``; what they name need not be as it is wanted yet.
     Raises ValueError when something else is not as the roles ``wants`` it: it was changed while they were played.
     """
     salt = os.urandom(16).hex()
     eyes = Eyes(salt, manages)
     things = [dict(entry, state=eyes.see(entry)) for entry in manages]
-    waiting = {one["of"] for one in waits}
-    wrong = [name for thing in things if thing["name"] not in waiting for name in _unwanted(thing)]
+    waiting = {one["name"] for one in waits}
+    wrong = [name for thing in things for name in _unwanted(thing, waiting)]
     if wrong:
         raise ValueError("changed while it was played: " + ", ".join(wrong))
     return {"schema": SCHEMA, "salt": salt, "run": run, "things": things, "waits": list(waits), "seal": None}
 
 
-def _unwanted(thing):
-    """Yield what is not as it has to be at the end of a play."""
+def _unwanted(thing, waiting):
+    """Yield what is not as it has to be at the end of a play, but for what waits for the end of a rental."""
     state, wants = thing["state"], thing.get("wants", {})
+    if thing["name"] in waiting:
+        return
     if thing["kind"] == "project":
         for name, one in (state or {}).items():
-            if not one["once"] and (one["state"] != "running" or one["health"] not in ("healthy", "none")):
+            if (
+                name not in waiting
+                and not one["once"]
+                and (one["state"] != "running" or one["health"] not in ("healthy", "none"))
+            ):
                 yield f"{name} is {one['state']}, {one['health']}"
     elif wants is None or wants is True:
         if state is not wants:
@@ -452,8 +458,15 @@ def check(seal=None):
     record = read()
     if record is None:
         return None
-    found = drift(record)
+    waits = record.get("waits", [])
+    found = [one for one in drift(record) if not _comes_and_goes(one, waits)]
     if seal is not None and not found and record["run"] == seal["run"]:
         record["seal"] = seal
         write(record)
-    return {"seal": record["seal"], "drift": found, "waits": record.get("waits", [])}
+    return {"seal": record["seal"], "drift": found, "waits": waits}
+
+
+def _comes_and_goes(found, waits):
+    """Return whether a difference is only how a container is that waits for a restart: it may crash and start over."""
+    waiting = any(one.get("name") == found["name"] for one in waits)
+    return waiting and found["kind"] == "container" and set(found.get("fields", ["?"])) <= {"state", "health"}

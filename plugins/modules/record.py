@@ -24,8 +24,8 @@ options:
     type: str
   waits:
     description:
-      - The changes that were left for the end of a rental; each has a C(kind), a C(name), a C(why), as C(of) the name
-        of the managed entry that is not as it is wanted yet, and as C(until) whose rental it is.
+      - The changes that were left for the end of a rental, each with its C(kind), C(name) and C(why), and as C(until)
+        whose rental it is. What they name need not be as it is wanted yet.
     type: list
     elements: dict
     default: []

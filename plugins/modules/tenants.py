@@ -20,6 +20,12 @@ options:
     description: The Compose project that is about to be changed.
     type: str
     choices: [miner, executor, validator]
+  must_know:
+    description:
+      - With O(project), whether a Docker that cannot be asked is a failure (code C(tenants-unknown)). Otherwise the
+        host counts as rented.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full}
   diff_mode: {support: none}
@@ -46,6 +52,10 @@ why:
   description: Why the host is not free, in words; empty when it is.
   type: str
   returned: success
+until:
+  description: For what a change waits, the containers of tenants or why it cannot be told; empty when the host is free.
+  type: str
+  returned: success
 unwell:
   description: The containers of I(project) that run and are not well, each with its C(name) and C(why).
   type: list
@@ -65,7 +75,11 @@ def unwell(containers):
     """Return those of our containers that run and are not well, each with what it is; stopped ones are none."""
     found = []
     for one in containers:
-        state = probe.docker("/containers/" + one["Id"] + "/json")["State"]
+        try:
+            state = probe.docker("/containers/" + one["Id"] + "/json")["State"]
+        except (OSError, ValueError, KeyError, TypeError) as error:  # it may have ended since the list was made
+            found.append({"name": tenancy.names(one)[0], "why": f"cannot be looked at ({error}); it is restarted"})
+            continue
         health = probe.health(state)
         well = state["Status"] == "running" and health in ("healthy", "starting", "none")
         if not well and state["Status"] not in ("created", "exited", "dead"):
@@ -76,25 +90,29 @@ def unwell(containers):
 
 def main():
     """Run the module."""
-    options = {"project": {"type": "str", "choices": list(tenancy.OWN_PROJECTS)}}
+    options = {
+        "project": {"type": "str", "choices": list(tenancy.OWN_PROJECTS)},
+        "must_know": {"type": "bool", "default": False},
+    }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     project = module.params["project"]
     try:
         containers = probe.listed() if probe.installed() else []
-        found = tenancy.tenancy(containers)
-        claimed = tenancy.claimed(containers, project)
-        sick = unwell(tenancy.of_stack(containers, project))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         reason = f"Docker cannot be asked whether a tenant has this host: {error}"
-        module.exit_json(changed=False, free=False, rented=[], why=reason, unwell=[])
-    if claimed:
+        if project and module.params["must_know"]:
+            module.fail_json(code="tenants-unknown", msg=f"{reason}. Nothing of the stack {project} was touched")
+        module.exit_json(changed=False, free=False, rented=[], why=reason, until=reason, unwell=[])
+    found = tenancy.tenancy(containers)
+    if claimed := tenancy.claimed(containers, project):
         module.fail_json(
             code="tenant-in-stack",
             msg=f"{', '.join(claimed)} is a tenant's, and carries the labels of the stack {project}: Compose would "
             "treat it as one of ours. Nothing of the stack was touched",
         )
-    why = tenancy.why(found)
-    module.exit_json(changed=False, free=not why, rented=found["rented"], why=why, unwell=sick)
+    why, sick = tenancy.why(found), unwell(tenancy.of_stack(containers, project))
+    until = why if found["unclear"] else ", ".join(found["rented"])
+    module.exit_json(changed=False, free=not why, rented=found["rented"], why=why, until=until, unwell=sick)
 
 
 if __name__ == "__main__":

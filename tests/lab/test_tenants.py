@@ -51,7 +51,7 @@ def test_what_differs_waits_for_the_tenant_and_the_rest_is_done(fleet):
         done = answer["by_name"][HOST]
         assert (answer["rc"], done["result"]) == (0, "ok"), answer
         assert {one["name"] for one in done["waits"]} == {"executor-executor-1", "executor-monitor-1"}
-        assert {one["until"] for one in done["waits"]} == {"it is rented (pod_rented)"}
+        assert {one["until"] for one in done["waits"]} == {"pod_rented"}
         assert fleet.on(HOST, _LOOK) == before, "nothing was restarted, recreated or removed"
         assert fleet.on(HOST, "cat /proc/sys/net/ipv4/ip_local_reserved_ports") == "40000-40010", "the rest is done"
 

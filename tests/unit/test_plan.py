@@ -95,7 +95,7 @@ def test_an_input_that_changed_is_named_with_its_place():
             f"the NVIDIA driver changes, {_BOOT}; {_RENTED}",
         ),
         ("executor_image", f"containers whose environment or configuration differs are made anew; {_RENTED}"),
-        ("firewall_open", "the firewall is loaded anew"),
+        ("firewall_open", f"the firewall is loaded anew; {_RENTED}"),
         ("nvidia_docker_driver_version", _CHANGES),
     ],
 )
@@ -335,3 +335,9 @@ def test_another_role_template_or_module_is_another_input(monkeypatch, tmp_path,
 
 def test_hosts_and_the_inventory_agree_on_the_validator_of_dialect_lium():
     assert registry_plan.LIUM_VALIDATOR == LIUM_VALIDATOR
+
+
+def test_of_an_executor_that_cannot_be_reached_it_cannot_be_told_whether_it_is_rented():
+    found = plan(Sight(False, errors=("no route to host",)))
+    assert (found.rentals, found.waits_for) == (None, "waits: it cannot be told whether a tenant has gpu-1")
+    assert judge(FLEET, MINER, Sight(False), ROWS, inputs([MINER])["miner-1"]).rentals == ()
