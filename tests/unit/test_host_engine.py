@@ -95,7 +95,7 @@ def test_the_image_that_a_name_stands_for(engine, answer, state):
     engine(answer)
     entry = {"kind": "image", "name": "daturaai/compute-subnet-executor:latest", "wants": {"image": "sha256:1"}}
     assert managed.Eyes("salt", [entry]).see(entry) == state
-    assert bool(list(managed._unwanted({**entry, "state": state}))) == (state is None)
+    assert bool(list(managed._unwanted({**entry, "state": state}, ()))) == (state is None)
 
 
 def test_an_engine_that_hangs_is_left(engine):
