@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ def deploy_as_before(fleet, folder):
             "--limit",
             ",".join(HOSTS),
         ],
+        cwd=folder,  # Python looks there first
         env={**fleet.lab.env, "PYTHONPATH": str(collection)},
         capture_output=True,
         text=True,
@@ -41,6 +43,8 @@ def test_an_upgrade_restarts_nothing(fleet, tmp_path):
     for host in HOSTS:
         fleet.reset(host)
     deploy_as_before(fleet, tmp_path)
+    record = json.loads(fleet.on("executor-1", "cat /var/lib/celium-ops/record.json"))
+    assert "waits" not in record, "it is the earlier version's"
     before = {key: since for key, since in fleet.started().items() if key[0] in HOSTS}
     assert len(before) == 10
     answer = fleet.deploy("--limit", ",".join(HOSTS))
