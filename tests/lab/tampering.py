@@ -94,7 +94,7 @@ SECOND = [
         E1,
         "docker run -d --name executor-old-1 --label com.docker.compose.project=executor "
         "--label com.docker.compose.service=old --label com.docker.compose.oneoff=False "
-        "--label com.docker.compose.config-hash=0 "
+        "--label com.docker.compose.config-hash=0 --label org.celium-ops.environment=0 "
         "--entrypoint sleep $(docker inspect -f '{{.Config.Image}}' executor-executor-1) 999",
         "container",
         "executor-old-1",
