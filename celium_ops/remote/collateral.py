@@ -54,7 +54,7 @@ _ANSWER: TypeAdapter[tuple[_Reason | None, list[tuple[_Tao | None, _Reason | Non
 
 
 def collaterals(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Amounts:
-    """Return what the contract holds for each row (address, port, uuid) of a miner of dialect celium."""
+    """Read the collateral of each row (address, port, uuid) of a miner of dialect celium."""
     source = (collection_dir() / "plugins" / "module_utils" / "upstream_cli.py").read_text()
     asked = json.dumps(rows)
     # After the program comes the question: as an argument it would be too long for a large fleet.
@@ -67,7 +67,7 @@ def collaterals(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Am
 
 
 def read(output: str, count: int) -> Amounts:
-    """Return what a host answered about so many rows; one that answers anything else tells nothing; pure."""
+    """Parse the answer of a host about ``count`` rows; any other answer counts as unreadable; pure."""
     try:
         unreadable, amounts = _ANSWER.validate_json(output)
     except ValidationError:

@@ -15,7 +15,7 @@ from celium_ops.workflows.faults import recognise
 class HostOutcome:
     """What became of one host.
 
-    ``registered`` is null where it does not apply or nobody could tell; ``remedy`` says what to do about a known
+    ``registered`` is null where it does not apply or is unknown; ``remedy`` says what to do about a known
     fault; ``unassigned`` that an executor came up and waits for a validator, ``missing`` that it waits to be
     registered; ``refused`` that it is registered for a validator that its miner does not accept; ``code`` names the
     error for programs; ``waits`` are the changes that were left for the end of a rental; ``postponed`` are rows of

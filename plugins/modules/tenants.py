@@ -62,7 +62,7 @@ unwell:
   elements: dict
   returned: success
 code:
-  description: C(tenant-in-stack) when a tenant's container carries the labels of I(project).
+  description: C(tenant-in-stack) when a tenant's container carries the labels of I(project), or C(tenants-unknown).
   type: str
   returned: failure
 """
@@ -82,7 +82,7 @@ def unwell(containers):
             continue
         health = probe.health(state)
         well = state["Status"] == "running" and health in ("healthy", "starting", "none")
-        if not well and state["Status"] not in ("created", "exited", "dead"):
+        if not well and state["Status"] not in ("created", *tenancy.ENDED):
             words = state["Status"] if health == "none" else f"{state['Status']}, {health}"
             found.append({"name": tenancy.names(one)[0], "why": f"is {words}; it is restarted"})
     return sorted(found, key=lambda one: one["name"])

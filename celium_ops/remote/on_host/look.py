@@ -52,7 +52,7 @@ def look(asked: dict[str, object]) -> dict[str, object]:
 
 
 def chain() -> object:
-    """Return why the miner cannot use the chain, as its log says; null where it does not, or cannot be read."""
+    """Return the message of the miner's log that it cannot use the chain; null where there is none, or no log."""
     import miner_log  # comes along where it is asked for
 
     try:

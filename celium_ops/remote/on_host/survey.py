@@ -124,7 +124,7 @@ def tenants(_asked: Facts) -> dict[str, list[str]]:
 
 
 def stack(asked: Facts) -> Facts:
-    """Return how the containers of our stacks are, and of a miner's why it cannot use the chain, as its log says."""
+    """Return the state of our containers, and of a miner the message of its log that it cannot use the chain."""
     shown = ("name", "service", "state", "health", "complaint")
     own = [{key: one[key] for key in shown} for one in probe.containers({})]
     names = {one["name"] for one in own}
